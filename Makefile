@@ -1,0 +1,43 @@
+# `make help` lists what there is. Everything is built with the Go toolchain that is installed.
+
+export GOTOOLCHAIN := local
+
+GO ?= go
+BIN := bin
+FUZZTIME ?= 5s
+BUILD := CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w"
+
+.PHONY: help build demo test deps vet lint fuzz bench clean
+.NOTPARALLEL:
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## static binaries in bin/
+	@mkdir -p $(BIN)
+	$(BUILD) -o $(BIN)/ ./cmd/...
+
+demo: build ## a gateway on loopback to try: person, token, the commands to type
+	$(BIN)/sallyport demo
+
+# The tests come last, so that their summary is the end of the output.
+test: deps vet lint fuzz ## everything that has to hold before a change lands
+	$(GO) test -race ./...
+
+deps: ## install the Debian packages whose programs the tests talk to
+	@tools/install-deps
+
+vet: ## go vet
+	$(GO) vet ./...
+
+lint: ## gofumpt and staticcheck
+	@tools/lint
+
+fuzz: ## every fuzz target for FUZZTIME (5s)
+	@FUZZTIME=$(FUZZTIME) tools/fuzz
+
+bench: ## load against this gateway and, where it is installed, FreeRADIUS
+	$(GO) run ./cmd/sallyport-bench
+
+clean: ## remove what build made
+	rm -rf $(BIN)
