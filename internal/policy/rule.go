@@ -1,0 +1,151 @@
+package policy
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Any, in Groups, stands for everybody, and in To for every system.
+const Any = "*"
+
+// tagPrefix, in To, marks a tag of systems.
+const tagPrefix = "tag:"
+
+// Rule lets the people of some groups do some things at some systems.
+type Rule struct {
+	Name   string
+	Groups []string // the person is in one of them; Any: everybody
+	To     []string // names of systems, "tag:x" for those with that tag, Any for all
+	May    []Capability
+	// Need is what must be proved: [know, have, have] takes two different things had. Empty means [know, have].
+	Need []Kind
+	// Exception is an entry of the exception register. A rule that names one decides only while it is in force; a rule
+	// that needs fewer than two kinds has to name one (P1).
+	Exception string
+	Record    bool          // sessions are recorded or refused (P10)
+	Idle      time.Duration // a session ends when nothing moves for this long; zero: no bound
+	Max       time.Duration // a session ends after this long; zero: no bound
+}
+
+// Rules are read from the top. They aren't changed while they are in use.
+type Rules []Rule
+
+func (r *Rule) isFor(groups []string) bool {
+	for _, g := range r.Groups {
+		if g == Any || slices.Contains(groups, g) {
+			return true
+		}
+	}
+	return false
+}
+
+func (r *Rule) isTo(system string, tags []string) bool {
+	for _, to := range r.To {
+		if to == Any {
+			return true
+		}
+		if tag, ok := strings.CutPrefix(to, tagPrefix); ok {
+			if slices.Contains(tags, tag) {
+				return true
+			}
+			continue
+		}
+		if to == system {
+			return true
+		}
+	}
+	return false
+}
+
+func (r *Rule) permits(c Capability) bool { return c.Known() && slices.Contains(r.May, c) }
+
+func (r *Rule) permitsSSH() bool {
+	return slices.ContainsFunc(r.May, func(c Capability) bool { return c.Known() && c != Login })
+}
+
+func (r *Rule) needs() tally {
+	if len(r.Need) == 0 {
+		return tallyOf([]Kind{Know, Have})
+	}
+	return tallyOf(r.Need)
+}
+
+// Compliant reports whether the rule needs two different kinds of factor by itself (P1).
+func (r *Rule) Compliant() bool { return r.needs().kinds() >= 2 }
+
+// Validate returns everything that is wrong with the rules, in their order; each error begins with the rule's place
+// and name.
+func (rs Rules) Validate() []error {
+	var errs []error
+	seen := make(map[string]int, len(rs))
+	for i := range rs {
+		r := &rs[i]
+		where := fmt.Sprintf("rule %d (%q)", i+1, r.Name)
+		if first, ok := seen[r.Name]; ok && r.Name != "" {
+			errs = append(errs, fmt.Errorf("%s: rule %d has the same name", where, first+1))
+		} else {
+			seen[r.Name] = i
+		}
+		for _, err := range r.validate() {
+			errs = append(errs, fmt.Errorf("%s: %w", where, err))
+		}
+	}
+	return errs
+}
+
+func (r *Rule) validate() (errs []error) {
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if strings.TrimSpace(r.Name) == "" {
+		errs = append(errs, errors.New("name: is empty; the records name the rule that decided"))
+	}
+	if len(r.Groups) == 0 {
+		bad("groups: is empty: name groups, or %q for everybody", Any)
+	}
+	for _, g := range r.Groups {
+		if !isWord(g) {
+			bad("groups: %q is not the name of a group", g)
+		}
+	}
+	if len(r.To) == 0 {
+		bad("to: is empty: name systems, tags as %q, or %q for every system", tagPrefix+"x", Any)
+	}
+	for _, to := range r.To {
+		if name, _ := strings.CutPrefix(to, tagPrefix); !isWord(name) {
+			bad("to: %q is neither the name of a system nor a tag", to)
+		}
+	}
+	if len(r.May) == 0 {
+		errs = append(errs, errors.New("may: is empty: the rule would permit nothing"))
+	}
+	for _, c := range r.May {
+		if !c.Known() {
+			bad("may: unknown capability %q", c)
+		}
+	}
+	unknown := false
+	for _, k := range r.Need {
+		if !k.Known() {
+			unknown = true
+			bad("need: unknown kind of factor %q: want know, have or are", k)
+		}
+	}
+	if !unknown && !r.Compliant() && r.Exception == "" {
+		bad("need: %v are fewer than two different kinds of factor: that takes an exception beside it (exception: EX-n)", r.Need)
+	}
+	if r.Exception != "" && !isWord(r.Exception) {
+		bad("exception: %q is not the name of an entry in the register", r.Exception)
+	}
+	if r.Idle < 0 {
+		bad("idle: %v is less than zero", r.Idle)
+	}
+	if r.Max < 0 {
+		bad("max: %v is less than zero", r.Max)
+	}
+	return errs
+}
+
+// isWord refuses what can only be a slip: nothing at all, or blanks at either end, which would never match.
+func isWord(s string) bool { return s != "" && strings.TrimSpace(s) == s }
