@@ -1,0 +1,189 @@
+package audit
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+
+	"sallyport/internal/journal"
+)
+
+// The parts of an export's lines. Each line ends with one line feed.
+const (
+	lineLeaf       = `{"leaf":"`       // 64 hex digits, for saying which record is bad
+	lineSalt       = `","salt":"`      // 32 hex digits
+	lineRecord     = `","record":`     // the canonical JSON
+	lineEnd        = "}\n"             //
+	lineErased     = `{"erased":"`     // 64 hex digits
+	lineSeq        = `","seq":`        // the number
+	lineCheckpoint = `{"checkpoint":"` // the note as a JSON string
+
+	maxLine = MaxRecord + 256
+)
+
+var errStop = errors.New("stop")
+
+// Export writes the log as it is now, with a checkpoint of just these records as its last line. Appends go on
+// meanwhile. It checks what it reads: an export of a damaged journal fails.
+func (l *Log) Export(w io.Writer) error {
+	if next := l.journal.Next(); next > 0 {
+		if err := l.await(context.Background(), next-1); err != nil {
+			return err
+		}
+	}
+	var now, seen tree
+	l.mu.Lock()
+	now.set(&l.durable)
+	l.mu.Unlock()
+	want := now.head()
+	msg, err := want.sign(l.o.Signer)
+	if err != nil {
+		return err
+	}
+	out := bufio.NewWriterSize(w, 1<<16)
+	if want.size > 0 {
+		err = exportEntries(l.journal, out, &seen, want.size)
+		if err != nil {
+			return fmt.Errorf("export: %w", err)
+		}
+	}
+	if got := seen.head(); got != want {
+		return fmt.Errorf("export: the journal holds %d records with the root %s, and %d were appended with the root %s: %w",
+			got.size, got.root, want.size, want.root, ErrOther)
+	}
+	line, err := checkpointLine(msg)
+	if err != nil {
+		return err
+	}
+	if _, err = out.Write(line); err == nil {
+		err = out.Flush()
+	}
+	if err != nil {
+		return fmt.Errorf("export: %w", err)
+	}
+	return nil
+}
+
+// exportEntries writes the lines of the first size entries, and adds them to seen.
+func exportEntries(j *journal.Journal, w io.Writer, seen *tree, size uint64) error {
+	hasher := newLeafHasher()
+	var line []byte
+	err := j.Scan(0, func(index uint64, _ journal.Position, payload []byte) error {
+		e, err := parseEntry(payload)
+		if err != nil {
+			return fmt.Errorf("record %d: %w", index, err)
+		}
+		leaf := e.leafOf(&hasher)
+		seen.add(leaf)
+		line = appendLine(line[:0], index, &e, leaf[:])
+		if _, err := w.Write(line); err != nil {
+			return err
+		}
+		if seen.size == size {
+			return errStop
+		}
+		return nil
+	})
+	if errors.Is(err, errStop) {
+		return nil
+	}
+	return err
+}
+
+func appendLine(dst []byte, seq uint64, e *entry, leaf []byte) []byte {
+	if e.erased {
+		dst = append(dst, lineErased...)
+		dst = hex.AppendEncode(dst, leaf)
+		dst = append(dst, lineSeq...)
+		dst = strconv.AppendUint(dst, seq, 10)
+		return append(dst, lineEnd...)
+	}
+	dst = append(dst, lineLeaf...)
+	dst = hex.AppendEncode(dst, leaf)
+	dst = append(dst, lineSalt...)
+	dst = hex.AppendEncode(dst, e.salt)
+	dst = append(dst, lineRecord...)
+	dst = append(dst, e.json...)
+	return append(dst, lineEnd...)
+}
+
+var errLine = errors.New("not a line of an export")
+
+// parseLine reads a record's or erased entry's line, and gives the leaf that it states.
+func parseLine(line []byte, seq uint64) (e entry, leaf []byte, err error) {
+	if rest, ok := bytes.CutPrefix(line, []byte(lineErased)); ok {
+		if leaf, rest, ok = cutHex(rest, 64); ok {
+			e.erased, e.leaf = true, [32]byte(leaf)
+			var number [20]byte
+			want := append([]byte(lineSeq), strconv.AppendUint(number[:0], seq, 10)...)
+			if string(rest) == string(want)+lineEnd {
+				return e, leaf, nil
+			}
+		}
+		return entry{}, nil, errLine
+	}
+	rest, ok := bytes.CutPrefix(line, []byte(lineLeaf))
+	if ok {
+		leaf, rest, ok = cutHex(rest, 64)
+	}
+	if ok {
+		rest, ok = bytes.CutPrefix(rest, []byte(lineSalt))
+	}
+	if ok {
+		e.salt, rest, ok = cutHex(rest, 2*saltSize)
+	}
+	if ok {
+		rest, ok = bytes.CutPrefix(rest, []byte(lineRecord))
+	}
+	if ok {
+		e.json, ok = bytes.CutSuffix(rest, []byte(lineEnd))
+	}
+	if !ok {
+		return entry{}, nil, errLine
+	}
+	return e, leaf, nil
+}
+
+// cutHex takes n lower-case hex digits from the front.
+func cutHex(b []byte, n int) (value, rest []byte, ok bool) {
+	if len(b) < n {
+		return nil, nil, false
+	}
+	value = make([]byte, n/2)
+	if _, err := hex.Decode(value, b[:n]); err != nil || !bytes.Equal(hex.AppendEncode(nil, value), b[:n]) {
+		return nil, nil, false
+	}
+	return value, b[n:], true
+}
+
+func checkpointLine(msg string) ([]byte, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(struct {
+		Checkpoint string `json:"checkpoint"`
+	}{msg}); err != nil {
+		return nil, fmt.Errorf("export: checkpoint: %w", err)
+	}
+	return b.Bytes(), nil
+}
+
+// parseCheckpointLine gives the note in a line, which must be just as checkpointLine writes it.
+func parseCheckpointLine(line []byte) (string, error) {
+	var v struct {
+		Checkpoint string `json:"checkpoint"`
+	}
+	if err := json.Unmarshal(line, &v); err != nil {
+		return "", fmt.Errorf("checkpoint: %w", errLine)
+	}
+	if again, err := checkpointLine(v.Checkpoint); err != nil || !bytes.Equal(again, line) {
+		return "", fmt.Errorf("checkpoint: %w", errLine)
+	}
+	return v.Checkpoint, nil
+}

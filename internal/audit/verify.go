@@ -1,0 +1,351 @@
+package audit
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
+	"golang.org/x/sys/unix"
+
+	"sallyport/internal/journal"
+)
+
+// BadRecord says which record is wrong, and how. Where the fault cannot be told that closely, it lies within the records
+// Seq to Through.
+type BadRecord struct {
+	Seq     uint64
+	Through uint64
+	What    string
+}
+
+func (e *BadRecord) Error() string {
+	if e.Through > e.Seq {
+		return fmt.Sprintf("records %d to %d: %s", e.Seq, e.Through, e.What)
+	}
+	return fmt.Sprintf("record %d: %s", e.Seq, e.What)
+}
+
+func badRecord(seq uint64, format string, args ...any) *BadRecord {
+	return &BadRecord{Seq: seq, Through: seq, What: fmt.Sprintf(format, args...)}
+}
+
+// MaxErasedRanges bounds Report.ErasedRanges.
+const MaxErasedRanges = 1000
+
+// Range is the records First to Last.
+type Range struct{ First, Last uint64 }
+
+// Report is what a verification found. With an error it tells how far it came.
+type Report struct {
+	Size    uint64    // records that the checkpoint signs, erased ones included
+	Root    tlog.Hash // that it signs
+	Records uint64    // that are there to be read
+	Erased  uint64    // of which only the leaf is left
+	// ErasedRanges are the erased ones, the first MaxErasedRanges runs of them. That they are gone is proved to be no
+	// damage; that somebody was allowed to erase them is for the reader to find out.
+	ErasedRanges []Range
+	Unsigned     uint64    // VerifyDir: records after those that the checkpoint signs. They are sound, and prove nothing yet
+	First, Last  time.Time // of the first and the last record read
+}
+
+// checker is what both verifications do with each record.
+type checker struct {
+	tree     tree
+	hasher   leafHasher
+	parser   parser
+	steps    map[string]int64 // by token, the last step consumed
+	report   Report
+	progress func(n uint64)
+}
+
+func newChecker(progress func(n uint64)) *checker {
+	if progress == nil {
+		progress = func(uint64) {}
+	}
+	return &checker{hasher: newLeafHasher(), steps: make(map[string]int64), progress: progress}
+}
+
+// progressEvery is how many records lie between two calls of progress.
+const progressEvery = 10_000
+
+// add checks the next entry and takes it into the tree. Stated is the leaf that stands beside it in an export.
+func (c *checker) add(e *entry, stated []byte, dir bool) *BadRecord {
+	seq := c.tree.size
+	leaf := e.leafOf(&c.hasher)
+	if e.erased {
+		c.erased(seq)
+	} else {
+		rec, err := c.parser.parse(e.json)
+		switch {
+		case err != nil:
+			return badRecord(seq, "%v", err)
+		case rec.Seq != seq:
+			return badRecord(seq, "in its place is record %d", rec.Seq)
+		case !validName(rec.Node):
+			return badRecord(seq, "node %q", rec.Node)
+		}
+		if dir {
+			if err := checkChange(rec, e.change); err != nil {
+				return badRecord(seq, "%v", err)
+			}
+		}
+		if stated != nil && !bytes.Equal(stated, leaf[:]) {
+			return badRecord(seq, "record, salt and leaf do not belong together: one of them was changed")
+		}
+		for _, x := range rec.Effects {
+			if x.Set != "token.step" {
+				continue
+			}
+			if last, used := c.steps[x.ID]; used && x.Value <= last {
+				return badRecord(seq, "step %d of token %q was consumed after step %d: a code was accepted twice, or an older one", x.Value, x.ID, last)
+			}
+			c.steps[x.ID] = x.Value
+		}
+		if c.report.Records == 0 {
+			c.report.First = rec.Time
+		}
+		c.report.Last = rec.Time
+		c.report.Records++
+	}
+	c.tree.add(leaf)
+	if c.tree.size%progressEvery == 0 {
+		c.progress(c.tree.size)
+	}
+	return nil
+}
+
+func (c *checker) erased(seq uint64) {
+	c.report.Erased++
+	r := c.report.ErasedRanges
+	if n := len(r); n > 0 && r[n-1].Last+1 == seq {
+		r[n-1].Last = seq
+	} else if n < MaxErasedRanges {
+		c.report.ErasedRanges = append(r, Range{seq, seq})
+	}
+}
+
+// compare tells whether the records seen are those that h signs. Good is how many are known to be right.
+func (c *checker) compare(h head, path string, good uint64) error {
+	if c.tree.head() == h {
+		return nil
+	}
+	return &BadRecord{Seq: good, Through: max(h.size, 1) - 1, What: fmt.Sprintf(
+		"their root is %s, and %s signs %s: at least one was changed, replaced, added or removed", c.tree.root(), path, h.root)}
+}
+
+// VerifyExport checks a file that Export wrote, with nothing but the public key: each byte of it, each record's form and
+// number, that no token's step was consumed twice, and that the records are just those that the checkpoint signs. An error
+// that is not a *BadRecord comes from r. Progress may be nil; it is called now and then with the number of records seen.
+//
+// It cannot tell that records were made after the checkpoint and left out together with it: for that the reader
+// compares Report.Size with a checkpoint that was kept elsewhere.
+func VerifyExport(r io.Reader, v note.Verifier, progress func(n uint64)) (Report, error) {
+	c := newChecker(progress)
+	in := bufio.NewReaderSize(r, maxLine)
+	for {
+		seq := c.tree.size
+		line, err := in.ReadSlice('\n')
+		switch {
+		case errors.Is(err, bufio.ErrBufferFull):
+			return c.report, badRecord(seq, "a line of more than %d bytes", maxLine)
+		case errors.Is(err, io.EOF) && len(line) == 0:
+			return c.report, badRecord(seq, "the file ends without a checkpoint: it was cut")
+		case errors.Is(err, io.EOF):
+			return c.report, badRecord(seq, "the file ends within a line: it was cut")
+		case err != nil:
+			return c.report, fmt.Errorf("reading the export: %w", err)
+		}
+		if bytes.HasPrefix(line, []byte(lineCheckpoint)) {
+			return c.finishExport(line, in, v)
+		}
+		e, stated, err := parseLine(line, seq)
+		if err != nil {
+			return c.report, badRecord(seq, "%v", err)
+		}
+		if bad := c.add(&e, stated, false); bad != nil {
+			return c.report, bad
+		}
+	}
+}
+
+func (c *checker) finishExport(line []byte, in *bufio.Reader, v note.Verifier) (Report, error) {
+	seq := c.tree.size
+	msg, err := parseCheckpointLine(line)
+	if err != nil {
+		return c.report, badRecord(seq, "in its place: %v", err)
+	}
+	h, err := openCheckpoint(msg, v)
+	if err != nil {
+		return c.report, badRecord(seq, "in its place, the checkpoint: %v", err)
+	}
+	c.report.Size, c.report.Root = h.size, h.root
+	switch {
+	case h.size > seq:
+		return c.report, badRecord(seq, "it is missing: the checkpoint signs %d records", h.size)
+	case h.size < seq:
+		return c.report, badRecord(h.size, "the checkpoint signs only %d records: it was added, or the checkpoint is another's", h.size)
+	}
+	if err := c.compare(h, "the checkpoint", 0); err != nil {
+		return c.report, err
+	}
+	switch _, err := in.ReadByte(); {
+	case err == nil:
+		return c.report, badRecord(seq, "something stands after the checkpoint")
+	case !errors.Is(err, io.EOF):
+		return c.report, fmt.Errorf("reading the export: %w", err)
+	}
+	return c.report, nil
+}
+
+// VerifyDir checks the journal in dir against the checkpoint file, as VerifyExport does, and besides the private
+// changes, the journal's own checksums and the snapshot. It never repairs, and may run while a gateway writes:
+// records after the checkpoint are checked and counted in Report.Unsigned, and a write under way is no fault. Errors that are not a *BadRecord come from the
+// disk, or from the journal's parts that hold no record.
+func VerifyDir(dir, checkpointFileName string, v note.Verifier, progress func(n uint64)) (Report, error) {
+	c := newChecker(progress)
+	// The records last: a gateway that writes meanwhile only adds to what checkpoints and snapshot sign.
+	signed, unsigned := checkpointFile(checkpointFileName).load(v, false)
+	j, snapshot, err := openDir(dir, v)
+	if err != nil {
+		return c.report, fmt.Errorf("verifying %s: %w", dir, err)
+	}
+	defer j.Close()
+	if unsigned != nil {
+		return c.report, &BadRecord{Seq: 0, Through: max(j.Next(), 1) - 1, What: fmt.Sprintf("nothing proves them: %v", unsigned)}
+	}
+	for _, s := range signed {
+		if s.size >= c.report.Size {
+			c.report.Size, c.report.Root = s.size, s.root
+		}
+	}
+	if err := c.dir(j, append(signed, snapshot)); err != nil {
+		return c.report, err
+	}
+	if err := verifyJournal(dir); err != nil {
+		return c.report, fmt.Errorf("verifying %s: %w", dir, err)
+	}
+	return c.report, nil
+}
+
+// openDir opens the journal for reading, and says what its latest snapshot tells of the tree; without one, what is true of
+// every tree.
+func openDir(dir string, v note.Verifier) (*journal.Journal, stored, error) {
+	for again := true; ; again = false {
+		j, err := journal.Open(journal.Options{Dir: dir, ReadOnly: true})
+		if err != nil {
+			return nil, stored{}, err
+		}
+		var t tree
+		at, blob, ok, err := j.LatestSnapshot()
+		if err == nil && ok {
+			if _, err = t.openSnapshot(at, blob, v); err != nil {
+				err = fmt.Errorf("at record %d: %w", at, err)
+			}
+		}
+		if err == nil {
+			return j, stored{t.head(), "the snapshot"}, nil
+		}
+		err = errors.Join(fmt.Errorf("snapshot: %w", err), j.Close())
+		if !again || !errors.Is(err, journal.ErrShorter) { // it may be newer than what Open saw of the journal
+			return nil, stored{}, err
+		}
+	}
+}
+
+// verifyJournal checks what the records do not cover. A write that is not finished is a fault, unless somebody
+// is there to finish it.
+func verifyJournal(dir string) error {
+	var faults []error
+	_, errs := journal.Verify(dir)
+	for _, err := range errs {
+		if damage := (*journal.Damage)(nil); errors.As(err, &damage) && damage.Tail && beingWritten(dir) {
+			continue
+		}
+		faults = append(faults, err)
+	}
+	return errors.Join(faults...)
+}
+
+// beingWritten reports whether a process holds the writer's lock on dir (journal.Open).
+func beingWritten(dir string) bool {
+	d, err := os.Open(dir)
+	if err != nil {
+		return false
+	}
+	defer d.Close() // ends the lock, if it was got
+	return errors.Is(unix.Flock(int(d.Fd()), unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
+}
+
+// snapshotHead is what the latest snapshot says of the tree; without one, what is true of every tree.
+func snapshotHead(dir string, v note.Verifier) (stored, error) {
+	var t tree
+	j, err := journal.Open(journal.Options{Dir: dir, ReadOnly: true})
+	if err != nil {
+		return stored{}, err
+	}
+	defer j.Close()
+	at, blob, ok, err := j.LatestSnapshot()
+	if err != nil {
+		return stored{}, fmt.Errorf("snapshot: %w", err)
+	}
+	if ok {
+		if _, err := t.openSnapshot(at, blob, v); err != nil {
+			return stored{}, fmt.Errorf("snapshot at record %d: %w", at, err)
+		}
+	}
+	return stored{t.head(), "the snapshot"}, nil
+}
+
+// dir checks all entries of j, and each signed head where the tree has its size.
+func (c *checker) dir(j *journal.Journal, signed []stored) error {
+	good := uint64(0)
+	check := func() error {
+		for _, s := range signed {
+			if s.size != c.tree.size {
+				continue
+			}
+			if err := c.compare(s.head, s.path, good); err != nil {
+				return err
+			}
+			good = s.size
+		}
+		return nil
+	}
+	if err := check(); err != nil {
+		return err
+	}
+	err := j.Scan(0, func(index uint64, _ journal.Position, payload []byte) error {
+		if index != c.tree.size {
+			return badRecord(c.tree.size, "in its place is entry %d", index)
+		}
+		e, err := parseEntry(payload)
+		if err != nil {
+			return badRecord(index, "%v", err)
+		}
+		if bad := c.add(&e, nil, true); bad != nil {
+			return bad
+		}
+		return check()
+	})
+	if bad := (*BadRecord)(nil); errors.As(err, &bad) {
+		return bad
+	}
+	if err != nil {
+		return badRecord(c.tree.size, "%v", err)
+	}
+	for _, s := range signed {
+		if s.size > c.tree.size {
+			return badRecord(c.tree.size, "it is missing: %s signs %d records", s.path, s.size)
+		}
+	}
+	if size := c.report.Size; c.tree.size > size {
+		c.report.Unsigned = c.tree.size - size
+	}
+	return nil
+}
