@@ -1,0 +1,503 @@
+package login
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+
+	"sallyport/internal/audit"
+	"sallyport/internal/policy"
+	"sallyport/internal/throttle"
+	"sallyport/otp"
+)
+
+// FirstFactor checks passwords. It is called concurrently, may take long, and bounds its own work.
+type FirstFactor interface {
+	// Check returns nil when password is person's. An empty person is a stranger: Check takes the same time as for
+	// somebody, and returns ErrWrong. Origin tells whose share of the work this is. The password is never empty.
+	Check(ctx context.Context, person string, password Secret, origin string) error
+	// Method is the word for the records: "password", "ldap".
+	Method() string
+}
+
+// Log keeps records durably. The order of Submit is the order of the records.
+type Log interface {
+	Submit(rec *audit.Record, change []byte) *audit.Pending
+	Flush() (next uint64, err error)
+	Err() error
+}
+
+// Settings are the numbers of judging.
+type Settings struct {
+	Skew         int               // TOTP steps of clock error either way
+	LookAhead    int               // HOTP counters that may have been skipped
+	Lock         throttle.Settings // lock-out, shared by all protocols
+	ChallengeFor time.Duration     // life of a challenge
+}
+
+// Policy is what a configuration says about logins. It is replaced as a whole, and never changed in place.
+type Policy struct {
+	Settings Settings
+	Rules    policy.Rules
+}
+
+// Options are what a Gate is made of.
+type Options struct {
+	Log    Log
+	First  FirstFactor
+	Now    func() time.Time
+	Policy *Policy
+	// Blind turns the name of a stranger into what the records show of it: a keyed hash, since people type their
+	// passwords into the wrong field.
+	Blind func(name string) string
+	// ExceptionLive tells whether an entry of the exception register is in force. Nil: there is none.
+	ExceptionLive func(id string) bool
+}
+
+// Gate decides logins. Its methods may be called concurrently, and return when the record of the decision is
+// durable, or can't be made so.
+type Gate struct {
+	log           Log
+	now           func() time.Time
+	blind         func(string) string
+	exceptionLive func(string) bool
+	first         atomic.Pointer[firstFactorBox]
+	policy        atomic.Pointer[Policy]
+	roster        *roster
+	used          *usedStates
+	ghost         entry // a stranger's stand-in, so that the same work is done for him
+	stopping      atomic.Bool
+	broken        atomic.Pointer[error] // a change that is recorded and could not be stored
+
+	// pause is held for reading from the moment that a decision changes memory until its record is submitted, and
+	// for writing while a snapshot is taken. Lock order: pause, roster.mu, entry.mu.
+	pause sync.RWMutex
+}
+
+type firstFactorBox struct{ FirstFactor }
+
+// New makes a Gate without people. Restore, Replay and Apply fill it, before the first attempt.
+func New(o Options) (*Gate, error) {
+	seed := make([]byte, 20)
+	if _, err := rand.Read(seed); err != nil {
+		return nil, err
+	}
+	g := &Gate{
+		log: o.Log, now: o.Now, blind: o.Blind, exceptionLive: o.ExceptionLive,
+		roster: newRoster(), used: newUsedStates(),
+		ghost: entry{devices: []device{{params: otp.Default(), seed: seed, last: neverUsed}}},
+	}
+	if g.exceptionLive == nil {
+		g.exceptionLive = func(string) bool { return false }
+	}
+	g.SetFirstFactor(o.First)
+	g.SetPolicy(o.Policy)
+	return g, nil
+}
+
+// SetLog gives the Gate its log, when the log could only be opened with the Gate's Restore and Replay at hand. It
+// must be called before the first attempt.
+func (g *Gate) SetLog(l Log) { g.log = l }
+
+// SetPolicy replaces rules and settings; attempts that are under way end by what they began with.
+func (g *Gate) SetPolicy(p *Policy) { g.policy.Store(p) }
+
+// Policy returns the rules and settings in force.
+func (g *Gate) Policy() *Policy { return g.policy.Load() }
+
+// SetFirstFactor replaces the first factor.
+func (g *Gate) SetFirstFactor(f FirstFactor) { g.first.Store(&firstFactorBox{f}) }
+
+// Stop makes the gate refuse new attempts without an answer, so that a NAS asks another gateway.
+func (g *Gate) Stop() { g.stopping.Store(true) }
+
+var errStopping = errors.New("the gateway is stopping")
+
+// Open returns nil when logins can be decided, and why not otherwise.
+func (g *Gate) Open() error {
+	if g.stopping.Load() {
+		return errStopping
+	}
+	if err := g.broken.Load(); err != nil {
+		return *err
+	}
+	return g.log.Err()
+}
+
+// NewID makes an attempt's or a session's id: a UUID version 7 (RFC 9562), which sorts by time.
+func NewID() string { return uuid.Must(uuid.NewV7()).String() }
+
+// Key tells the fingerprint of an SSH public key in wire form (RFC 4253 section 6.6), and whether it is registered
+// for that person. It has no side effects: the key is not proved yet.
+func (g *Gate) Key(name string, wire []byte) (fingerprint string, registered bool) {
+	return g.roster.key(name, wire)
+}
+
+// firstResult is how the first factor ended.
+type firstResult struct {
+	reason  Reason // ReasonOK, or why not
+	method  string
+	proof   string // who else vouches for it
+	counted bool   // a failure was counted already, in the first of two rounds
+}
+
+func (f firstResult) result() string {
+	switch f.reason {
+	case ReasonOK:
+		return "ok"
+	case ReasonPasswordWrong, ReasonPasswordUnset:
+		return "wrong"
+	case ReasonPasswordMissing:
+		return "missing"
+	default:
+		return "unchecked"
+	}
+}
+
+// checkFirst proves the first factor. Nobody's name changes what is done, only how it ends.
+func (g *Gate) checkFirst(ctx context.Context, a *Attempt) firstResult {
+	for _, p := range a.Proofs {
+		if p.Kind == policy.Know {
+			return firstResult{reason: ReasonOK, method: p.Method, proof: p.ID}
+		}
+	}
+	first := g.first.Load()
+	person := ""
+	if e := g.roster.find(a.Name); e != nil {
+		person = e.name
+	}
+	password, missing := a.Password, a.Password.Empty()
+	if missing || len(password.Reveal()) > MaxSecret {
+		// An empty password never reaches a directory, which might take it for an anonymous bind (RFC 4513 section
+		// 5.1.2). A stranger's check keeps the time.
+		person, password = "", NewSecret("x")
+	}
+	err := first.Check(ctx, person, password, a.Origin)
+	r := firstResult{method: first.Method()}
+	switch {
+	case missing:
+		r.reason = ReasonPasswordMissing
+	case err == nil && person != "":
+		r.reason = ReasonOK
+	case err == nil, errors.Is(err, ErrWrong):
+		r.reason = ReasonPasswordWrong
+	case errors.Is(err, ErrUnset):
+		r.reason = ReasonPasswordUnset
+	case errors.Is(err, ErrOverloaded):
+		r.reason = ReasonOverloaded
+	default:
+		r.reason = ReasonDirectoryDown
+	}
+	return r
+}
+
+// Decide judges an attempt that brings all its evidence: it accepts or rejects.
+func (g *Gate) Decide(ctx context.Context, a Attempt) Outcome {
+	if g.stopping.Load() {
+		return Outcome{reason: ReasonStopping}
+	}
+	return g.conclude(&a, g.checkFirst(ctx, &a), ReasonOK, audit.Effect{})
+}
+
+// Begin takes the first factor of a login in two rounds. Whatever it finds, the outcome is a challenge, so that
+// strangers learn nothing from the first round (P6); what it found is in the record and in the Progress.
+func (g *Gate) Begin(ctx context.Context, a Attempt) Outcome {
+	if g.stopping.Load() {
+		return Outcome{reason: ReasonStopping}
+	}
+	id, err := parseID(a.ID)
+	if err != nil {
+		return Outcome{reason: ReasonStateUnknown}
+	}
+	first := g.checkFirst(ctx, &a)
+	pol, now := g.policy.Load(), g.now()
+	rec := g.record(&a, "login", audit.Challenge, now)
+	if first.reason == ReasonOK || first.reason == ReasonPasswordWrong || first.reason == ReasonPasswordUnset {
+		rec.Factors = append(rec.Factors, factorOf(first))
+	}
+
+	g.pause.RLock()
+	e := g.roster.find(a.Name)
+	g.identify(rec, &a, e)
+	var pending *audit.Pending
+	if e == nil {
+		rec.Reason = string(ReasonUnknownPerson)
+		first.reason = ReasonPasswordWrong
+		pending = g.log.Submit(rec, nil)
+	} else {
+		e.mu.Lock()
+		reason := e.barred(now, pol)
+		if reason == ReasonOK {
+			reason = first.reason
+		}
+		if reason == ReasonPasswordWrong || reason == ReasonPasswordUnset {
+			e.fail(rec, now, pol)
+		}
+		rec.Reason = string(reason)
+		pending = g.log.Submit(rec, nil)
+		e.mu.Unlock()
+	}
+	g.pause.RUnlock()
+
+	receipt, err := pending.Wait()
+	if err != nil {
+		return Outcome{reason: ReasonLogDown}
+	}
+	return Outcome{
+		kind: challenged, reason: Reason(rec.Reason), receipt: receipt,
+		progress: Progress{id: id, name: nameDigest(a.Name), created: now.UTC().Truncate(time.Millisecond), first: first.reason, method: cut(first.method, maxMethod)},
+	}
+}
+
+// Finish takes the second round: p from Begin, on whatever node that was, and a.Code. Each challenge is answered once.
+func (g *Gate) Finish(ctx context.Context, p Progress, a Attempt) Outcome {
+	if g.stopping.Load() {
+		return Outcome{reason: ReasonStopping}
+	}
+	a.ID = p.ID()
+	now, life := g.now(), g.policy.Load().Settings.ChallengeFor
+	if p.name != nameDigest(a.Name) {
+		return g.Refuse(ctx, a, ReasonStateUnknown)
+	}
+	// A challenge from the future is one from before the clock was set back: its age is not known.
+	if age := now.Sub(p.created); age > life || age < -life {
+		return g.Refuse(ctx, a, ReasonStateExpired)
+	}
+	until := p.created.Add(2 * life)
+	state := g.used.take(p.id, now, until)
+	first := firstResult{reason: p.first, method: p.method, counted: true}
+	return g.conclude(&a, first, state, audit.Effect{Set: effectUsed, ID: a.ID, Until: until})
+}
+
+// Refuse records a refusal that an adapter found by itself.
+func (g *Gate) Refuse(_ context.Context, a Attempt, why Reason) Outcome {
+	rec := g.record(&a, "login", audit.Reject, g.now())
+	g.identify(rec, &a, g.roster.find(a.Name))
+	rec.Reason = string(why)
+	return g.settle(g.log.Submit(rec, nil), why, Grant{})
+}
+
+// conclude is the one place where a login is accepted.
+func (g *Gate) conclude(a *Attempt, first firstResult, state Reason, used audit.Effect) Outcome {
+	pol, now := g.policy.Load(), g.now()
+	rec := g.record(a, "login", audit.Reject, now)
+	if used.Set != "" && state == ReasonOK {
+		rec.Effects = append(rec.Effects, used)
+	}
+	g.pause.RLock()
+	defer g.pause.RUnlock()
+	e := g.roster.find(a.Name)
+	g.identify(rec, a, e)
+	judged := e
+	if e == nil {
+		judged = &g.ghost
+	}
+	judged.mu.Lock()
+	reason, grant := g.judge(a, rec, judged, e == nil, first, state, pol, now)
+	rec.Reason = string(reason)
+	if reason == ReasonOK {
+		rec.Result = audit.Accept
+	}
+	pending := g.log.Submit(rec, nil)
+	judged.mu.Unlock()
+	return g.settle(pending, reason, grant)
+}
+
+// judge applies the guard clauses, in the order of their reasons, to what was proved. It changes memory and says so
+// in the record's effects, and in no other way.
+func (g *Gate) judge(a *Attempt, rec *audit.Record, e *entry, stranger bool, first firstResult, state Reason, pol *Policy, now time.Time) (Reason, Grant) {
+	code := e.matchCode(a.Code, now, pol.Settings)
+	rec.Factors = append(rec.Factors, factorOf(first))
+	kinds := make([]policy.Kind, 0, 4)
+	if first.reason == ReasonOK {
+		kinds = append(kinds, policy.Know)
+	}
+	for _, p := range a.Proofs {
+		if p.Kind != policy.Know {
+			rec.Factors = append(rec.Factors, audit.Factor{Kind: string(p.Kind), Method: p.Method, Token: p.ID, Result: "ok"})
+			kinds = append(kinds, p.Kind)
+		}
+	}
+	if code.reason == ReasonOK {
+		kinds = append(kinds, policy.Have)
+	}
+	rec.Factors = append(rec.Factors, code.factor())
+
+	if g.broken.Load() != nil {
+		return ReasonStoreDown, Grant{}
+	}
+	if stranger {
+		return ReasonUnknownPerson, Grant{}
+	}
+	if state != ReasonOK {
+		return state, Grant{}
+	}
+	if r := e.barred(now, pol); r != ReasonOK {
+		return r, Grant{}
+	}
+	if first.reason != ReasonOK {
+		if !first.counted && (first.reason == ReasonPasswordWrong || first.reason == ReasonPasswordUnset) {
+			e.fail(rec, now, pol)
+		}
+		return first.reason, Grant{}
+	}
+	if code.reason != ReasonOK {
+		if code.reason == ReasonCodeWrong {
+			e.fail(rec, now, pol)
+		}
+		return code.reason, Grant{}
+	}
+	verdict := g.permit(pol, e.groups, a.System, a.Capability, kinds)
+	if verdict.Rule != nil {
+		rec.Rule, rec.Exception = verdict.Rule.Name, verdict.Rule.Exception
+	}
+	if verdict.Effect != policy.Allow {
+		return Reason(verdict.Reason), Grant{}
+	}
+
+	e.devices[code.device].last = code.step
+	rec.Effects = append(rec.Effects, EffectStep(code.token, code.step))
+	if e.throttle != (throttle.State{}) {
+		e.throttle = pol.Settings.Lock.Succeeded(e.throttle)
+		rec.Effects = append(rec.Effects, audit.Effect{Set: effectFailures, ID: e.name, Value: int64(e.throttle.Failures), Until: e.throttle.Until})
+	}
+	return ReasonOK, grantOf(e.name, a.ID, rec.Factors, verdict.Rule)
+}
+
+func grantOf(person, attempt string, factors []audit.Factor, rule *policy.Rule) Grant {
+	gr := Grant{Person: person, Attempt: attempt, Factors: factors}
+	if rule != nil {
+		gr.Rule, gr.Idle, gr.Max, gr.Record = rule.Name, rule.Idle, rule.Max, rule.Record
+	}
+	return gr
+}
+
+// permit asks the rules. A login to the gateway itself (no system) is for those whom some rule lets do something
+// over SSH, with two kinds proved; each target is then asked for by Access.
+func (g *Gate) permit(pol *Policy, groups []string, sys System, c policy.Capability, kinds []policy.Kind) policy.Verdict {
+	if sys.Name == "" {
+		return pol.Rules.DecideGateway(groups, kinds)
+	}
+	return pol.Rules.Decide(policy.Request{
+		Groups: groups, System: sys.Name, Tags: sys.Tags, Capability: c, Proved: kinds, ExceptionLive: g.exceptionLive,
+	})
+}
+
+// settle waits for the record and makes the outcome of it.
+func (g *Gate) settle(pending *audit.Pending, reason Reason, grant Grant) Outcome {
+	receipt, err := pending.Wait()
+	if err != nil {
+		return Outcome{reason: ReasonLogDown}
+	}
+	if reason != ReasonOK {
+		return Outcome{kind: rejected, reason: reason, receipt: receipt, sentence: refused}
+	}
+	grant.receipt = receipt
+	return Outcome{kind: accepted, reason: reason, receipt: receipt, grant: grant}
+}
+
+// barred tells whether the person may try at all. The caller holds e.mu.
+func (e *entry) barred(now time.Time, pol *Policy) Reason {
+	if e.disabled {
+		return ReasonPersonDisabled
+	}
+	if !e.from.IsZero() && now.Before(e.from) {
+		return ReasonPersonNotYet
+	}
+	if !e.until.IsZero() && !now.Before(e.until) {
+		return ReasonPersonExpired
+	}
+	if e.throttle.Failures >= throttle.MaxFailures {
+		return ReasonLockedHard // until an operator unlocks: no more guesses in a row than NIST SP 800-63B-4 allows
+	}
+	if locked, hard, _ := pol.Settings.Lock.Locked(now, e.throttle); hard {
+		return ReasonLockedHard
+	} else if locked {
+		return ReasonLocked
+	}
+	return ReasonOK
+}
+
+// fail counts a failure. The caller holds e.mu.
+func (e *entry) fail(rec *audit.Record, now time.Time, pol *Policy) {
+	e.throttle = pol.Settings.Lock.Failed(now, e.throttle)
+	rec.Effects = append(rec.Effects, audit.Effect{Set: effectFailures, ID: e.name, Value: int64(e.throttle.Failures), Until: e.throttle.Until})
+	rec.Detail = append(rec.Detail, audit.Detail{Key: "failures", Value: strconv.Itoa(e.throttle.Failures)})
+	if e.throttle.Until.After(now) {
+		rec.Detail = append(rec.Detail, audit.Detail{Key: "locked_until", Value: e.throttle.Until.UTC().Format(time.RFC3339)})
+	}
+}
+
+// codeResult is how a typed code compares with a person's devices.
+type codeResult struct {
+	reason Reason
+	device int
+	token  string
+	method string
+	step   int64
+}
+
+func (c codeResult) factor() audit.Factor {
+	f := audit.Factor{Kind: string(policy.Have), Method: c.method, Token: c.token}
+	switch c.reason {
+	case ReasonOK:
+		f.Result = "ok"
+	case ReasonCodeReused:
+		f.Result = "reused"
+	case ReasonCodeMissing, ReasonNoToken:
+		f.Result = "missing"
+	default:
+		f.Result = "wrong"
+	}
+	return f
+}
+
+// matchCode compares the code with every device of the person. It burns nothing. The caller holds e.mu.
+func (e *entry) matchCode(typed Secret, now time.Time, s Settings) codeResult {
+	worst := codeResult{reason: ReasonCodeWrong, method: "code"}
+	switch {
+	case len(e.devices) == 0:
+		return codeResult{reason: ReasonNoToken, method: "code"}
+	case typed.Empty():
+		return codeResult{reason: ReasonCodeMissing, method: "code"}
+	}
+	code, ok := otp.CleanCode(typed.Reveal())
+	if !ok {
+		return worst
+	}
+	for i := range e.devices {
+		d := &e.devices[i]
+		step, ok := otp.Match(d.seed, d.params, code, d.window(now, s))
+		if !ok {
+			continue
+		}
+		r := codeResult{reason: ReasonOK, device: i, token: d.id, method: string(d.params.Type), step: step}
+		if step > d.last {
+			return r
+		}
+		r.reason = ReasonCodeReused
+		worst = r
+	}
+	return worst
+}
+
+// window is where a code may lie. For HOTP it begins with the counter used last, so that a reused code is known as
+// one; matchCode refuses whatever is not beyond d.last.
+func (d *device) window(now time.Time, s Settings) otp.Window {
+	if d.params.Type == otp.TypeHOTP {
+		w := otp.Ahead(d.last, s.LookAhead)
+		if d.last >= 0 {
+			w.From = d.last
+		}
+		return w
+	}
+	return d.params.Around(now, s.Skew)
+}
+
+func cut(s string, n int) string { return s[:min(len(s), n)] }

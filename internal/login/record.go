@@ -1,0 +1,198 @@
+package login
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"sallyport/internal/audit"
+	"sallyport/internal/policy"
+)
+
+// Event is a fact for the record that is not a decision: a session's end, a refused channel, a transfer.
+type Event struct {
+	Event   string
+	Result  audit.Result
+	Reason  Reason
+	Attempt Attempt
+	Session string
+	Rule    string
+	Grant   *Grant // whose session it is; nil before a login
+	Detail  []Detail
+}
+
+// GatewaySystem is the name, in the records, of the gateway as what a person logs in to.
+const GatewaySystem = "gateway"
+
+// record begins a record of an attempt.
+func (g *Gate) record(a *Attempt, event string, result audit.Result, now time.Time) *audit.Record {
+	rec := &audit.Record{
+		Time: now, Event: event, Result: result, Protocol: a.Protocol,
+		System: a.System.Name, Class: a.System.Class, Account: a.Account, Attempt: a.ID,
+		Factors: make([]audit.Factor, 0, 3), Detail: make([]audit.Detail, 0, len(a.Detail)+3),
+	}
+	if rec.System == "" {
+		rec.System = GatewaySystem
+	}
+	if a.Source.IsValid() {
+		rec.Source = a.Source.Addr().String()
+		rec.Detail = append(rec.Detail, audit.Detail{Key: "source_port", Value: strconv.Itoa(int(a.Source.Port()))})
+	}
+	for _, d := range a.Detail {
+		if d.Value != "" {
+			rec.Detail = append(rec.Detail, audit.Detail{Key: d.Key, Value: d.Value})
+		}
+	}
+	return rec
+}
+
+// identify says who it was. A stranger's name is blinded, whatever it holds.
+func (g *Gate) identify(rec *audit.Record, a *Attempt, e *entry) {
+	if e == nil {
+		rec.Login = g.blind(a.Name)
+		return
+	}
+	rec.Person, rec.Login, rec.PersonKind = e.name, e.name, string(e.kind)
+}
+
+func factorOf(f firstResult) audit.Factor {
+	return audit.Factor{Kind: string(policy.Know), Method: f.method, Token: f.proof, Result: f.result()}
+}
+
+// Access asks whether somebody who has logged in to the gateway may do a.Capability at a.System. Its grant carries
+// the session's id and bounds.
+func (g *Gate) Access(_ context.Context, gr Grant, a Attempt) Outcome {
+	if g.stopping.Load() || !gr.Valid() {
+		return Outcome{reason: ReasonStopping}
+	}
+	pol, now := g.policy.Load(), g.now()
+	a.ID, a.Name = gr.Attempt, gr.Person
+	rec := g.record(&a, "access", audit.Reject, now)
+	session := NewID()
+	rec.Session = session
+	rec.Factors = append(rec.Factors, gr.Factors...)
+	e := g.roster.find(gr.Person)
+	g.identify(rec, &a, e)
+	reason, grant := g.judgeAccess(rec, e, gr, &a, pol, now)
+	rec.Reason = string(reason)
+	if reason == ReasonOK {
+		rec.Result = audit.Accept
+	}
+	grant.Session = session
+	o := g.settle(g.log.Submit(rec, nil), reason, grant)
+	if o.kind == rejected {
+		// The person has proved who he is; what he may reach is his to know, and what exists beyond is not.
+		o.sentence = "You may not do this at " + a.System.Name + "."
+	}
+	return o
+}
+
+// Permits tells what Access would answer, and records nothing. It is for showing somebody who has logged in what he
+// may reach; it opens nothing.
+func (g *Gate) Permits(gr Grant, sys System, c policy.Capability) bool {
+	if !gr.Valid() {
+		return false
+	}
+	a := Attempt{System: sys, Capability: c}
+	reason, _ := g.judgeAccess(&audit.Record{}, g.roster.find(gr.Person), gr, &a, g.policy.Load(), g.now())
+	return reason == ReasonOK
+}
+
+func (g *Gate) judgeAccess(rec *audit.Record, e *entry, gr Grant, a *Attempt, pol *Policy, now time.Time) (Reason, Grant) {
+	if g.broken.Load() != nil {
+		return ReasonStoreDown, Grant{}
+	}
+	if e == nil {
+		return ReasonUnknownPerson, Grant{}
+	}
+	e.mu.Lock()
+	disabled, from, until, groups := e.disabled, e.from, e.until, e.groups
+	e.mu.Unlock()
+	switch {
+	case disabled:
+		return ReasonPersonDisabled, Grant{}
+	case !from.IsZero() && now.Before(from):
+		return ReasonPersonNotYet, Grant{}
+	case !until.IsZero() && !now.Before(until):
+		return ReasonPersonExpired, Grant{}
+	case a.System.Name == "":
+		return ReasonNoTarget, Grant{}
+	}
+	kinds := make([]policy.Kind, 0, len(gr.Factors))
+	for _, f := range gr.Factors {
+		if f.Result == "ok" {
+			kinds = append(kinds, policy.Kind(f.Kind))
+		}
+	}
+	verdict := g.permit(pol, groups, a.System, a.Capability, kinds)
+	if verdict.Rule != nil {
+		rec.Rule, rec.Exception = verdict.Rule.Name, verdict.Rule.Exception
+	}
+	if verdict.Effect != policy.Allow {
+		return Reason(verdict.Reason), Grant{}
+	}
+	return ReasonOK, grantOf(gr.Person, gr.Attempt, gr.Factors, verdict.Rule)
+}
+
+// Note records an event and returns when it is durable.
+func (g *Gate) Note(_ context.Context, ev Event) (audit.Receipt, error) {
+	a := ev.Attempt
+	if ev.Grant != nil {
+		a.ID, a.Name = ev.Grant.Attempt, ev.Grant.Person
+	}
+	rec := g.record(&a, ev.Event, ev.Result, g.now())
+	g.identify(rec, &a, g.roster.find(a.Name))
+	rec.Reason, rec.Session, rec.Rule = string(ev.Reason), ev.Session, ev.Rule
+	if gr := ev.Grant; gr != nil {
+		rec.Factors = append(rec.Factors, gr.Factors...)
+		if rec.Session == "" {
+			rec.Session = gr.Session
+		}
+		if rec.Rule == "" {
+			rec.Rule = gr.Rule
+		}
+	}
+	for _, d := range ev.Detail {
+		rec.Detail = append(rec.Detail, audit.Detail{Key: d.Key, Value: d.Value})
+	}
+	return g.log.Submit(rec, nil).Wait()
+}
+
+// Standing is what the gate would hold of a person before any factor, for `explain`. It changes nothing.
+type Standing struct {
+	Reason Reason
+	Text   string
+	Groups []string
+	Tokens int
+}
+
+// Standing tells how a person stands now.
+func (g *Gate) Standing(name string) Standing {
+	e := g.roster.find(name)
+	if e == nil {
+		return Standing{Reason: ReasonUnknownPerson}
+	}
+	now := g.now()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	s := Standing{Reason: e.barred(now, g.policy.Load()), Groups: e.groups, Tokens: len(e.devices)}
+	switch s.Reason {
+	case ReasonOK:
+		s.Text = "active, not locked"
+		if e.throttle.Failures > 0 {
+			s.Text += ", " + strconv.Itoa(e.throttle.Failures) + " failures since the last success"
+		}
+	case ReasonPersonNotYet:
+		s.Text = "active from " + e.from.UTC().Format(time.RFC3339)
+	case ReasonPersonExpired:
+		s.Text = "ended at " + e.until.UTC().Format(time.RFC3339)
+	case ReasonPersonDisabled:
+		s.Text = "disabled"
+	default:
+		s.Text = "locked until " + e.throttle.Until.UTC().Format(time.RFC3339) + " after " + strconv.Itoa(e.throttle.Failures) + " failures"
+	}
+	return s
+}
+
+// ExceptionLive tells whether an entry of the exception register is in force.
+func (g *Gate) ExceptionLive(id string) bool { return g.exceptionLive(id) }
