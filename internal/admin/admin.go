@@ -1,0 +1,298 @@
+// Package admin is the operator's verbs: what the CLI, and later the console, can do to people, tokens, keys and
+// records. Each verb is recorded, and its record comes before its effect.
+//
+// A verb has a name ("user.add"), one JSON object in and one out. Service carries verbs out in this process; Client
+// sends them to the daemon's Service over its unix socket. Both are a Caller, so that the CLI need not know which.
+package admin
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"sallyport/internal/audit"
+	"sallyport/internal/login"
+)
+
+// Caller carries out verbs. It may be called concurrently.
+type Caller interface {
+	// Call decodes the verb's answer into out, which may be nil.
+	Call(ctx context.Context, verb string, in, out any) error
+	// Stream writes the verb's answer to w as it comes.
+	Stream(ctx context.Context, verb string, in any, w io.Writer) error
+}
+
+// Error is a verb's refusal or failure, for people.
+type Error struct {
+	Text string `json:"text"`
+	Hint string `json:"hint,omitempty"`
+}
+
+func (e *Error) Error() string { return e.Text }
+
+// refuse makes an Error.
+func refuse(hint, format string, args ...any) error {
+	return &Error{Text: fmt.Sprintf(format, args...), Hint: hint}
+}
+
+// Actor is who asked for a verb: an operating-system user, over which road.
+type Actor struct {
+	Name string // "root", "uid 1000"
+	Road string // "cli" in this process, "socket" from another
+}
+
+type actorKey struct{}
+
+// WithActor says on whose behalf the verbs called with ctx are.
+func WithActor(ctx context.Context, a Actor) context.Context {
+	return context.WithValue(ctx, actorKey{}, a)
+}
+
+func actorOf(ctx context.Context) Actor {
+	if a, ok := ctx.Value(actorKey{}).(Actor); ok {
+		return a
+	}
+	return Actor{Name: "unknown", Road: "unknown"}
+}
+
+// Store is what the verbs read. It is called concurrently.
+type Store interface {
+	People(ctx context.Context, fn func(login.Person) error) error
+	Tokens(ctx context.Context, fn func(login.Token) error) error
+	Keys(ctx context.Context, fn func(login.Key) error) error
+	PersonByName(ctx context.Context, name string) (p login.Person, ok bool, err error)
+	TokensOf(ctx context.Context, person string) ([]login.Token, error)
+	KeysOf(ctx context.Context, person string) ([]login.Key, error)
+	PasswordHash(ctx context.Context, person string) (hash string, ok bool, err error)
+	// Apply applies a change whose record has the number seq.
+	Apply(ctx context.Context, seq uint64, c login.Change) error
+}
+
+// Log is what the verbs read of the records.
+type Log interface {
+	Checkpoint() (string, error)
+	Export(w io.Writer) error
+	Next() uint64
+	Follow(ctx context.Context, from uint64, fn func(*audit.Record) error) error
+}
+
+// Finder searches the records, newest first unless oldest is asked for.
+type Finder interface {
+	Find(ctx context.Context, f audit.Filter, fn func(*audit.Record) error) error
+}
+
+// Options are what a Service works on.
+type Options struct {
+	Gate      *login.Gate
+	Store     Store
+	Log       Log
+	Finder    Finder
+	Now       func() time.Time
+	Slog      *slog.Logger
+	Node      string
+	Issuer    string                                // shown by authenticator apps beside the person's name
+	PublicKey string                                // of the log's checkpoints
+	Hash      func(login.Secret) (string, error)    // a new password's hash
+	Seal      func(change []byte) (sealed []byte)   // for the journal
+	System    func(name string) (login.System, bool) // what the configuration knows
+}
+
+// Service carries out verbs in this process.
+type Service struct {
+	Options
+	verbs   map[string]verb
+	streams map[string]stream
+
+	mu sync.Mutex // serialises the verbs that change something
+}
+
+type (
+	verb   func(ctx context.Context, in json.RawMessage) (any, error)
+	stream func(ctx context.Context, in json.RawMessage, w io.Writer) error
+)
+
+// New makes a Service with all verbs of this package.
+func New(o Options) *Service {
+	s := &Service{Options: o, verbs: make(map[string]verb), streams: make(map[string]stream)}
+	s.userVerbs()
+	s.tokenVerbs()
+	s.keyVerbs()
+	s.auditVerbs()
+	s.explainVerbs()
+	return s
+}
+
+// Handle adds a verb. All are added before the first call. In is decoded strictly.
+func Handle[In, Out any](s *Service, name string, fn func(ctx context.Context, in In) (Out, error)) {
+	if _, twice := s.verbs[name]; twice {
+		panic("admin: verb " + name + " is added twice")
+	}
+	s.verbs[name] = func(ctx context.Context, raw json.RawMessage) (any, error) {
+		in, err := decode[In](name, raw)
+		if err != nil {
+			return nil, err
+		}
+		return fn(ctx, in)
+	}
+}
+
+// HandleStream adds a verb whose answer may be long, or may come over time.
+func HandleStream[In any](s *Service, name string, fn func(ctx context.Context, in In, w io.Writer) error) {
+	s.streams[name] = func(ctx context.Context, raw json.RawMessage, w io.Writer) error {
+		in, err := decode[In](name, raw)
+		if err != nil {
+			return err
+		}
+		return fn(ctx, in, w)
+	}
+}
+
+func decode[In any](name string, raw json.RawMessage) (in In, err error) {
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&in); err != nil {
+		// A decoder's error may quote a value, and a value may be a password.
+		return in, refuse("the command and the daemon may be of different versions", "verb %s: the arguments do not fit", name)
+	}
+	return in, nil
+}
+
+// Verbs lists the names of all verbs, for tests.
+func (s *Service) Verbs() []string {
+	var names []string
+	for name := range s.verbs {
+		names = append(names, name)
+	}
+	for name := range s.streams {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Call implements Caller.
+func (s *Service) Call(ctx context.Context, name string, in, out any) error {
+	raw, err := json.Marshal(in)
+	if err != nil {
+		return err
+	}
+	result, err := s.call(ctx, name, raw)
+	if err != nil || out == nil {
+		return err
+	}
+	answer, err := json.Marshal(result)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(answer, out)
+}
+
+func (s *Service) call(ctx context.Context, name string, raw json.RawMessage) (any, error) {
+	fn, ok := s.verbs[name]
+	if !ok {
+		return nil, refuse("the command and the daemon may be of different versions", "there is no verb %q here", name)
+	}
+	return fn(ctx, raw)
+}
+
+// Stream implements Caller.
+func (s *Service) Stream(ctx context.Context, name string, in any, w io.Writer) error {
+	raw, err := json.Marshal(in)
+	if err != nil {
+		return err
+	}
+	return s.stream(ctx, name, raw, w)
+}
+
+func (s *Service) stream(ctx context.Context, name string, raw json.RawMessage, w io.Writer) error {
+	fn, ok := s.streams[name]
+	if !ok {
+		return refuse("the command and the daemon may be of different versions", "there is no verb %q here", name)
+	}
+	return fn(ctx, raw, w)
+}
+
+// Empty is the input of verbs that need none, and the output of those that answer nothing.
+type Empty struct{}
+
+// Done is the answer of a verb that changed something: the number of its record.
+type Done struct {
+	Record uint64 `json:"record"`
+}
+
+// change is one verb's doing, before it is recorded.
+type change struct {
+	event   string
+	person  string
+	kind    login.PersonKind
+	detail  []audit.Detail
+	effects []audit.Effect
+	factors []audit.Factor
+	what    login.Change
+}
+
+// commit records and applies. The caller holds s.mu.
+func (s *Service) commit(ctx context.Context, c change) (Done, error) {
+	actor := actorOf(ctx)
+	rec := &audit.Record{
+		Time: s.Now(), Event: c.event, Result: audit.Info, Reason: string(login.ReasonOK), Person: c.person,
+		PersonKind: string(c.kind), Login: c.person, Protocol: "admin", Source: actor.Road, System: login.GatewaySystem,
+		Factors: c.factors, Effects: c.effects,
+		Detail: append([]audit.Detail{{Key: "actor", Value: actor.Name}}, c.detail...),
+	}
+	var sealed []byte
+	if !c.what.Empty() {
+		raw, err := json.Marshal(c.what)
+		if err != nil {
+			return Done{}, err
+		}
+		sealed = s.Seal(raw)
+		clear(raw)
+	}
+	ctx = context.WithoutCancel(ctx) // a caller who goes away must not leave half a change
+	receipt, err := s.Gate.Commit(rec, c.what, sealed, func(seq uint64) error { return s.Store.Apply(ctx, seq, c.what) })
+	if err != nil {
+		return Done{}, &Error{Text: fmt.Sprintf("%s: %v", c.event, err), Hint: "see `sallyport status`; restart the gateway when the disk is well again"}
+	}
+	return Done{Record: receipt.Seq()}, nil
+}
+
+// Record writes down something that is not a change of people: a reload, an export, a start.
+func (s *Service) Record(ctx context.Context, event string, result audit.Result, reason string, detail ...audit.Detail) error {
+	actor := actorOf(ctx)
+	rec := &audit.Record{
+		Time: s.Now(), Event: event, Result: result, Reason: reason, Protocol: "admin", Source: actor.Road, System: login.GatewaySystem,
+		Person: "none", Login: "none",
+		Detail: append([]audit.Detail{{Key: "actor", Value: actor.Name}}, detail...),
+	}
+	_, err := s.Gate.Commit(rec, login.Change{}, nil, nil)
+	return err
+}
+
+// person looks somebody up, or says that there is nobody.
+func (s *Service) person(ctx context.Context, name string) (login.Person, error) {
+	p, ok, err := s.Store.PersonByName(ctx, name)
+	if err != nil {
+		return p, fmt.Errorf("person %q: %w", name, err)
+	}
+	if !ok {
+		return p, refuse("`sallyport user list` shows who there is", "there is no person %q", name)
+	}
+	return p, nil
+}
+
+// asError finds the Error in err, or makes one of it.
+func asError(err error) *Error {
+	var e *Error
+	if errors.As(err, &e) {
+		return e
+	}
+	return &Error{Text: err.Error()}
+}

@@ -1,0 +1,275 @@
+package admin
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"sallyport/internal/audit"
+	"sallyport/internal/login"
+)
+
+// PersonIn names one person.
+type PersonIn struct {
+	Name string `json:"name"`
+}
+
+// UserAdd is the input of user.add.
+type UserAdd struct {
+	Name     string           `json:"name"`
+	Kind     login.PersonKind `json:"kind"`
+	Groups   []string         `json:"groups"`
+	From     time.Time        `json:"from,omitzero"`
+	Until    time.Time        `json:"until,omitzero"`
+	Password string           `json:"password,omitempty"` // empty: none is set
+}
+
+// UserSet is the input of user.set; what is nil stays as it is.
+type UserSet struct {
+	Name     string            `json:"name"`
+	Kind     *login.PersonKind `json:"kind,omitempty"`
+	Groups   *[]string         `json:"groups,omitempty"`
+	From     *time.Time        `json:"from,omitempty"`
+	Until    *time.Time        `json:"until,omitempty"`
+	Password *string           `json:"password,omitempty"`
+}
+
+// UserInfo is a person as shown, without anything secret.
+type UserInfo struct {
+	login.Person
+	Password bool        `json:"password"` // whether one is set
+	Tokens   []TokenInfo `json:"tokens"`
+	Keys     []KeyInfo   `json:"keys"`
+}
+
+// UserRow is a person in a list.
+type UserRow struct {
+	login.Person
+	Tokens int `json:"tokens"` // active ones
+	Keys   int `json:"keys"`
+}
+
+// MinPassword is the shortest password, in bytes, that is taken for a person.
+const MinPassword = 8
+
+var kinds = []login.PersonKind{login.Staff, login.Supplier, login.Service, login.BreakGlass}
+
+func checkPerson(p login.Person) error {
+	if !login.ValidName(p.Name) {
+		return refuse("lower-case letters, digits, dot, hyphen and underscore, beginning with a letter or digit, at most 64",
+			"%q cannot be a person's name", clip(p.Name))
+	}
+	if !slices.Contains(kinds, p.Kind) {
+		return refuse("staff, supplier, service or break-glass", "%q is not a kind of person", clip(string(p.Kind)))
+	}
+	for _, g := range p.Groups {
+		if !login.ValidName(g) {
+			return refuse("lower-case letters, digits, dot, hyphen and underscore", "%q cannot be a group's name", clip(g))
+		}
+	}
+	if !p.From.IsZero() && !p.Until.IsZero() && !p.From.Before(p.Until) {
+		return refuse("", "%s would end (%s) before beginning (%s)", p.Name, p.Until.Format(time.RFC3339), p.From.Format(time.RFC3339))
+	}
+	return nil
+}
+
+func (s *Service) hash(password string) (string, error) {
+	if len(password) < MinPassword || len(password) > login.MaxSecret {
+		return "", refuse("choose three unlike words, or let a password manager choose",
+			"a password has %d to %d bytes, and this one has %d", MinPassword, login.MaxSecret, len(password))
+	}
+	return s.Hash(login.NewSecret(password))
+}
+
+func (s *Service) userVerbs() {
+	Handle(s, "user.add", s.userAdd)
+	Handle(s, "user.set", s.userSet)
+	Handle(s, "user.show", s.userShow)
+	Handle(s, "user.list", s.userList)
+	Handle(s, "user.disable", func(ctx context.Context, in PersonIn) (Done, error) { return s.userSwitch(ctx, in.Name, true) })
+	Handle(s, "user.enable", func(ctx context.Context, in PersonIn) (Done, error) { return s.userSwitch(ctx, in.Name, false) })
+	Handle(s, "user.unlock", s.userUnlock)
+	Handle(s, "user.remove", s.userRemove)
+}
+
+func (s *Service) userAdd(ctx context.Context, in UserAdd) (Done, error) {
+	if in.Kind == "" {
+		in.Kind = login.Staff
+	}
+	slices.Sort(in.Groups)
+	p := login.Person{
+		Name: in.Name, Kind: in.Kind, Groups: slices.Compact(in.Groups), From: in.From, Until: in.Until,
+		Created: s.Now().UTC().Truncate(time.Millisecond),
+	}
+	if err := checkPerson(p); err != nil {
+		return Done{}, err
+	}
+	what := login.Change{PutPerson: &p}
+	if in.Password != "" {
+		hash, err := s.hash(in.Password)
+		if err != nil {
+			return Done{}, err
+		}
+		what.SetPassword = &login.Password{Person: p.Name, Hash: hash}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, there, err := s.Store.PersonByName(ctx, p.Name); err != nil {
+		return Done{}, err
+	} else if there {
+		return Done{}, refuse("`sallyport user set` changes people", "there is a person %q already", p.Name)
+	}
+	return s.commit(ctx, change{event: "user.add", person: p.Name, kind: p.Kind, what: what, detail: personDetail(p, in.Password != "")})
+}
+
+func personDetail(p login.Person, password bool) []audit.Detail {
+	d := []audit.Detail{{Key: "groups", Value: strings.Join(p.Groups, ",")}}
+	if !p.From.IsZero() {
+		d = append(d, audit.Detail{Key: "from", Value: p.From.UTC().Format(time.RFC3339)})
+	}
+	if !p.Until.IsZero() {
+		d = append(d, audit.Detail{Key: "until", Value: p.Until.UTC().Format(time.RFC3339)})
+	}
+	if password {
+		d = append(d, audit.Detail{Key: "password", Value: "set"})
+	}
+	return d
+}
+
+func (s *Service) userSet(ctx context.Context, in UserSet) (Done, error) {
+	var hash string
+	if in.Password != nil {
+		var err error
+		if hash, err = s.hash(*in.Password); err != nil {
+			return Done{}, err
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p, err := s.person(ctx, in.Name)
+	if err != nil {
+		return Done{}, err
+	}
+	if in.Kind != nil {
+		p.Kind = *in.Kind
+	}
+	if in.Groups != nil {
+		p.Groups = slices.Clone(*in.Groups)
+		slices.Sort(p.Groups)
+		p.Groups = slices.Compact(p.Groups)
+	}
+	if in.From != nil {
+		p.From = *in.From
+	}
+	if in.Until != nil {
+		p.Until = *in.Until
+	}
+	if err := checkPerson(p); err != nil {
+		return Done{}, err
+	}
+	what := login.Change{PutPerson: &p}
+	if hash != "" {
+		what.SetPassword = &login.Password{Person: p.Name, Hash: hash}
+	}
+	return s.commit(ctx, change{event: "user.set", person: p.Name, kind: p.Kind, what: what, detail: personDetail(p, hash != "")})
+}
+
+func (s *Service) userSwitch(ctx context.Context, name string, disabled bool) (Done, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p, err := s.person(ctx, name)
+	if err != nil {
+		return Done{}, err
+	}
+	p.Disabled = disabled
+	event := "user.enable"
+	if disabled {
+		event = "user.disable"
+	}
+	return s.commit(ctx, change{event: event, person: p.Name, kind: p.Kind, what: login.Change{PutPerson: &p}})
+}
+
+func (s *Service) userUnlock(ctx context.Context, in PersonIn) (Done, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p, err := s.person(ctx, in.Name)
+	if err != nil {
+		return Done{}, err
+	}
+	return s.commit(ctx, change{event: "user.unlock", person: p.Name, kind: p.Kind, effects: []audit.Effect{login.EffectUnlock(p.Name)}})
+}
+
+func (s *Service) userRemove(ctx context.Context, in PersonIn) (Done, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p, err := s.person(ctx, in.Name)
+	if err != nil {
+		return Done{}, err
+	}
+	return s.commit(ctx, change{event: "user.remove", person: p.Name, kind: p.Kind, what: login.Change{DeletePerson: p.Name}})
+}
+
+func (s *Service) userShow(ctx context.Context, in PersonIn) (UserInfo, error) {
+	p, err := s.person(ctx, in.Name)
+	if err != nil {
+		return UserInfo{}, err
+	}
+	info := UserInfo{Person: p, Tokens: []TokenInfo{}, Keys: []KeyInfo{}}
+	if _, info.Password, err = s.Store.PasswordHash(ctx, p.Name); err != nil {
+		return info, err
+	}
+	tokens, err := s.Store.TokensOf(ctx, p.Name)
+	if err != nil {
+		return info, err
+	}
+	for _, t := range tokens {
+		info.Tokens = append(info.Tokens, tokenInfo(t))
+	}
+	keys, err := s.Store.KeysOf(ctx, p.Name)
+	if err != nil {
+		return info, err
+	}
+	for _, k := range keys {
+		info.Keys = append(info.Keys, keyInfo(k))
+	}
+	return info, nil
+}
+
+func (s *Service) userList(ctx context.Context, _ Empty) ([]UserRow, error) {
+	rows := []UserRow{}
+	at := make(map[string]int)
+	err := s.Store.People(ctx, func(p login.Person) error {
+		at[p.Name] = len(rows)
+		rows = append(rows, UserRow{Person: p})
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	err = s.Store.Tokens(ctx, func(t login.Token) error {
+		if i, ok := at[t.Person]; ok && t.State == login.TokenActive {
+			rows[i].Tokens++
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	err = s.Store.Keys(ctx, func(k login.Key) error {
+		if i, ok := at[k.Person]; ok {
+			rows[i].Keys++
+		}
+		return nil
+	})
+	return rows, err
+}
+
+// clip bounds a stranger's text before it is shown.
+func clip(s string) string {
+	const most = 80
+	if len(s) <= most {
+		return s
+	}
+	return s[:most] + "..."
+}

@@ -1,0 +1,230 @@
+package admin
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base32"
+	"strings"
+	"time"
+
+	"sallyport/internal/audit"
+	"sallyport/internal/login"
+	"sallyport/otp"
+)
+
+// TokenEnrol is the input of token.enrol.
+type TokenEnrol struct {
+	Person string     `json:"person"`
+	Params otp.Params `json:"params"`
+	Label  string     `json:"label,omitempty"`
+	Active bool       `json:"active"` // serve at once, without a first code as proof that it was read in
+}
+
+// TokenEnrolled is the one answer that shows a seed: the otpauth URI, once.
+type TokenEnrolled struct {
+	TokenInfo
+	URI    string `json:"uri"`
+	Record uint64 `json:"record"`
+}
+
+// TokenInfo is a token as shown, without its seed.
+type TokenInfo struct {
+	ID        string           `json:"id"`
+	Person    string           `json:"person"`
+	Label     string           `json:"label,omitempty"`
+	Type      otp.Type         `json:"type"`
+	Algorithm otp.Algorithm    `json:"algorithm"`
+	Digits    int              `json:"digits"`
+	Period    int              `json:"period,omitempty"`
+	State     login.TokenState `json:"state"`
+	Created   time.Time        `json:"created"`
+}
+
+func tokenInfo(t login.Token) TokenInfo {
+	return TokenInfo{
+		ID: t.ID, Person: t.Person, Label: t.Label, Type: t.Params.Type, Algorithm: t.Params.Algorithm,
+		Digits: t.Params.Digits, Period: t.Params.Period, State: t.State, Created: t.Created,
+	}
+}
+
+// TokenConfirm is the input of token.confirm.
+type TokenConfirm struct {
+	Person string `json:"person"`
+	Code   string `json:"code"`
+}
+
+// TokenIn names one token.
+type TokenIn struct {
+	ID string `json:"id"`
+}
+
+// TokenList is the input of token.list; an empty person means everybody's.
+type TokenList struct {
+	Person string `json:"person,omitempty"`
+}
+
+func (s *Service) tokenVerbs() {
+	Handle(s, "token.enrol", s.tokenEnrol)
+	Handle(s, "token.confirm", s.tokenConfirm)
+	Handle(s, "token.list", s.tokenList)
+	Handle(s, "token.revoke", s.tokenRevoke)
+}
+
+// newTokenID makes an id that is never used again: 60 random bits, in letters and digits that read well.
+func newTokenID() (string, error) {
+	b := make([]byte, 8)
+	if _, err := rand.Read(b); err != nil {
+		return "", err
+	}
+	return "tk-" + strings.ToLower(base32.StdEncoding.EncodeToString(b)[:12]), nil
+}
+
+func (s *Service) tokenEnrol(ctx context.Context, in TokenEnrol) (TokenEnrolled, error) {
+	if err := in.Params.Validate(); err != nil {
+		return TokenEnrolled{}, refuse("totp or hotp; sha1, sha256 or sha512; 6 or 8 digits; period 30 or 60", "token: %v", err)
+	}
+	if len(in.Label) > 64 {
+		return TokenEnrolled{}, refuse("", "the label has %d bytes: at most 64", len(in.Label))
+	}
+	seed, err := otp.NewSeed(in.Params.Algorithm)
+	if err != nil {
+		return TokenEnrolled{}, err
+	}
+	id, err := newTokenID()
+	if err != nil {
+		return TokenEnrolled{}, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p, err := s.person(ctx, in.Person)
+	if err != nil {
+		return TokenEnrolled{}, err
+	}
+	others, err := s.Store.TokensOf(ctx, p.Name)
+	if err != nil {
+		return TokenEnrolled{}, err
+	}
+	alive := 0
+	for _, t := range others {
+		if t.State != login.TokenRevoked {
+			alive++
+		}
+	}
+	if alive >= login.MaxTokens {
+		return TokenEnrolled{}, refuse("`sallyport token revoke` one first", "%s has %d tokens already, and no more are checked", p.Name, alive)
+	}
+	t := login.Token{
+		ID: id, Person: p.Name, Label: in.Label, Params: in.Params, State: login.TokenPending, Seed: seed,
+		Created: s.Now().UTC().Truncate(time.Millisecond),
+	}
+	if in.Active {
+		t.State = login.TokenActive
+	}
+	done, err := s.commit(ctx, change{event: "token.enrol", person: p.Name, kind: p.Kind, what: login.Change{PutToken: &t}, detail: tokenDetail(t)})
+	if err != nil {
+		return TokenEnrolled{}, err
+	}
+	return TokenEnrolled{TokenInfo: tokenInfo(t), URI: otp.URI(s.Issuer, p.Name, seed, t.Params, 0), Record: done.Record}, nil
+}
+
+func tokenDetail(t login.Token) []audit.Detail {
+	return []audit.Detail{
+		{Key: "token", Value: t.ID}, {Key: "type", Value: string(t.Params.Type)},
+		{Key: "algorithm", Value: string(t.Params.Algorithm)}, {Key: "state", Value: string(t.State)},
+	}
+}
+
+// tokenConfirm makes the person's newest waiting token active, if the code is its. The code is thereby used.
+func (s *Service) tokenConfirm(ctx context.Context, in TokenConfirm) (TokenInfo, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p, err := s.person(ctx, in.Person)
+	if err != nil {
+		return TokenInfo{}, err
+	}
+	tokens, err := s.Store.TokensOf(ctx, p.Name)
+	if err != nil {
+		return TokenInfo{}, err
+	}
+	var waiting *login.Token
+	for i := range tokens {
+		if t := &tokens[i]; t.State == login.TokenPending && (waiting == nil || !t.Created.Before(waiting.Created)) {
+			waiting = t
+		}
+	}
+	if waiting == nil {
+		return TokenInfo{}, refuse("`sallyport token enrol` makes one", "%s has no token that waits for its first code", p.Name)
+	}
+	set := s.Gate.Policy().Settings
+	window := otp.Ahead(-1, set.LookAhead)
+	if waiting.Params.Type == otp.TypeTOTP {
+		window = waiting.Params.Around(s.Now(), set.Skew)
+	}
+	code, ok := otp.CleanCode(in.Code)
+	step := int64(0)
+	if ok {
+		step, ok = otp.Match(waiting.Seed, waiting.Params, code, window)
+	}
+	if !ok {
+		if err := s.Record(ctx, "token.confirm", audit.Reject, string(login.ReasonCodeWrong), audit.Detail{Key: "token", Value: waiting.ID}); err != nil {
+			return TokenInfo{}, err
+		}
+		return TokenInfo{}, refuse("take a fresh code; check that the clocks of phone and gateway agree", "that is not a code of token %s of %s", waiting.ID, p.Name)
+	}
+	waiting.State = login.TokenActive
+	_, err = s.commit(ctx, change{
+		event: "token.confirm", person: p.Name, kind: p.Kind, detail: tokenDetail(*waiting), what: login.Change{PutToken: waiting},
+		factors: []audit.Factor{{Kind: string(login.Have), Method: string(waiting.Params.Type), Token: waiting.ID, Result: "ok"}},
+		effects: []audit.Effect{login.EffectStep(waiting.ID, step)},
+	})
+	return tokenInfo(*waiting), err
+}
+
+func (s *Service) tokenList(ctx context.Context, in TokenList) ([]TokenInfo, error) {
+	list := []TokenInfo{}
+	if in.Person == "" {
+		err := s.Store.Tokens(ctx, func(t login.Token) error {
+			list = append(list, tokenInfo(t))
+			return nil
+		})
+		return list, err
+	}
+	p, err := s.person(ctx, in.Person)
+	if err != nil {
+		return nil, err
+	}
+	tokens, err := s.Store.TokensOf(ctx, p.Name)
+	for _, t := range tokens {
+		list = append(list, tokenInfo(t))
+	}
+	return list, err
+}
+
+// tokenRevoke ends a token for good, and keeps its row so that old records can be read.
+func (s *Service) tokenRevoke(ctx context.Context, in TokenIn) (TokenInfo, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var found *login.Token
+	err := s.Store.Tokens(ctx, func(t login.Token) error {
+		if t.ID == in.ID {
+			found = &t
+		}
+		return nil
+	})
+	if err != nil {
+		return TokenInfo{}, err
+	}
+	if found == nil {
+		return TokenInfo{}, refuse("`sallyport token list` shows them", "there is no token %q", clip(in.ID))
+	}
+	if found.State == login.TokenRevoked {
+		return TokenInfo{}, refuse("", "token %s is revoked already", found.ID)
+	}
+	found.State = login.TokenRevoked
+	p, err := s.person(ctx, found.Person)
+	if err != nil {
+		return TokenInfo{}, err
+	}
+	_, err = s.commit(ctx, change{event: "token.revoke", person: p.Name, kind: p.Kind, what: login.Change{PutToken: found}, detail: tokenDetail(*found)})
+	return tokenInfo(*found), err
+}

@@ -1,0 +1,285 @@
+// Package config reads the gateway's one YAML file into typed values.
+//
+// It is strict, and it is patient: unknown keys, keys given twice, values of the wrong kind, missing secrets, names that
+// nobody has and a second document are all reported at once, each as
+//
+//	sallyport.yaml:31: radius.clients[vpn-leeds].mode: "challange" is not known
+//	  hint: one of: challenge, append, code
+//
+// and nothing comes out of a file in which anything is wrong, so that a reload keeps what is running. Scalars are taken
+// as they are written (a secret 0123 is those four characters). Anchors, aliases and tags are refused. Every secret may be
+// given as `secret`, in the file itself; as `secret_file`, relative to the configuration, without the one line end that
+// editors put behind it; or as `secret_env`, the name of an environment variable. No error and no
+// warning repeats a secret (P9).
+//
+// Times are Go's durations and days: 90s, 15m, 12h, 30d, 1d12h. Relative paths are relative to the file.
+//
+// A Config is not changed after it's read, and may be shared.
+package config
+
+import (
+	"net/netip"
+	"time"
+
+	"sallyport/internal/config/strict"
+	"sallyport/internal/policy"
+	"sallyport/internal/throttle"
+)
+
+// What the reader of the file calls its own; here, so that callers import one package.
+type (
+	Problem  = strict.Problem  // one thing that is wrong
+	Problems = strict.Problems // all of them, as an error
+	Pos      = strict.Pos      // where a value stands
+	Secret   = strict.Secret   // prints as "[secret]"
+)
+
+// Config is one whole configuration, checked, with its defaults filled in.
+type Config struct {
+	File     string    `key:"-"` // as it was given
+	Data     string    // folder of database, keys and recordings
+	Database *Database // nil: SQLite in Data
+	Node     string    // this gateway's name in the records; empty: the machine's
+	Log      Log
+	Login    Login
+	RADIUS   RADIUS
+	SSH      SSH
+	Rules    []Rule
+	Audit    Audit
+	Console  Console
+	Metrics  Metrics
+
+	Warnings []Problem `key:"-"` // what may be meant, and should be known
+}
+
+// Database is one that several gateways share.
+type Database struct {
+	URL      Secret // postgres://...; a Secret because it may hold a password
+	Password Secret
+}
+
+// Log is where the daemon's own lines go: standard error, in this form.
+type Log struct {
+	Format string // text, json
+	Level  string // debug, info, warn, error
+}
+
+// Login is how people prove who they are.
+type Login struct {
+	FirstFactor  string // local, ldap, radius
+	Password     Password
+	Skew         int // TOTP steps of clock error, either way
+	LookAhead    int // HOTP counters
+	Lock         throttle.Settings
+	ChallengeFor time.Duration // how long the second round may take
+	LDAP         *LDAP
+	RADIUS       *Upstream
+}
+
+// Password is the cost of argon2id and the bound on what is computed at once: each takes MemoryKiB for a while.
+type Password struct {
+	MemoryKiB   int `key:"memory_kib"`
+	Iterations  int
+	Parallelism int
+	AtOnce      int
+	Queue       int // how many may wait
+}
+
+// LDAP is a directory that checks passwords.
+type LDAP struct {
+	URLs     []string `key:"url"`
+	Base     string
+	BindDN   string `key:"bind_dn"`
+	Secret   Secret
+	User     string // filter that finds the person
+	Groups   string // filter or base that finds the person's groups
+	StartTLS bool   `key:"start_tls"`
+	CA       string // file; empty: the system's
+	Timeout  time.Duration
+}
+
+// Upstream is a RADIUS server that checks passwords.
+type Upstream struct {
+	Servers []string // host:port
+	Secret  Secret
+	Timeout time.Duration
+}
+
+// RADIUS is the RADIUS server. Zero counts and sizes leave the choice to it.
+type RADIUS struct {
+	Listen        []string // of authentication, UDP
+	Accounting    []string // UDP
+	TLS           *TLS     `key:"tls"`
+	Workers       int
+	Queue         int
+	ReceiveBuffer int // bytes for each socket
+	Clients       []Client
+}
+
+// TLS is RADIUS over TLS (RFC 6614), which asks both ends for a certificate.
+type TLS struct {
+	Listen   []string
+	Cert     string // files
+	Key      string
+	ClientCA string `key:"client_ca"`
+}
+
+// The ways in which a client asks.
+const (
+	ModeChallenge = "challenge" // password, then a challenge for the code
+	ModeAppend    = "append"    // password and code in one
+	ModeCode      = "code"      // the client checked the password
+)
+
+// Unclassified is the class of a system that has none.
+const Unclassified = "unclassified"
+
+// Client is a RADIUS client, found by the longest prefix.
+type Client struct {
+	Pos       `key:"-"`
+	Name      string
+	Prefix    netip.Prefix `key:"address"`
+	Secret    Secret
+	Mode      string // ModeChallenge, ModeAppend, ModeCode
+	Separator string // between password and code, in ModeAppend; empty: none
+	Class     string // remote, privileged-external, privileged-internal, Unclassified
+	Tags      []string
+
+	RequireMessageAuthenticator bool
+	LimitProxyState             bool // only matters where Message-Authenticator isn't required
+	StatusServer                bool
+
+	Prompt string // text of the challenge; empty: the server's
+	NoEcho bool   // Prompt attribute of the challenge (RFC 2869 section 5.10)
+}
+
+// The forms of the SSH question.
+const (
+	OneRound  = "one-round"  // both prompts at once
+	TwoRounds = "two-rounds" // the password, then the code
+)
+
+// SSH is the SSH gateway.
+type SSH struct {
+	Listen          []string
+	HostKeys        []string // files; default: the one that init makes in Data
+	Prompts         string   // OneRound, TwoRounds
+	Grace           Grace
+	MaxStartups     MaxStartups
+	PerSourceStarts int // connections of one source that have not logged in
+	Penalties       Penalties
+	MaxChannels     int // of one connection
+	Keepalive       Keepalive
+	Targets         []Target
+}
+
+// Grace is how long a log-in may take: the first factor, and then the second.
+type Grace struct {
+	First  time.Duration
+	Second time.Duration
+}
+
+// MaxStartups is OpenSSH's: from Start connections that are not logged in, refuse Rate percent, rising to all at Full.
+type MaxStartups struct{ Start, Rate, Full int }
+
+// Penalties are OpenSSH's PerSourcePenalties: for how long a source is refused after what. They add up; from Min on
+// they're enforced.
+type Penalties struct {
+	On            bool
+	AuthFail      time.Duration `key:"authfail"`
+	InvalidUser   time.Duration `key:"invaliduser"`
+	NoAuth        time.Duration `key:"noauth"`
+	GraceExceeded time.Duration
+	Crash         time.Duration
+	Min           time.Duration
+	Max           time.Duration
+}
+
+// Keepalive ends a connection whose other end has not answered Misses questions.
+type Keepalive struct {
+	Every  time.Duration
+	Misses int
+}
+
+// Target is a machine behind the gateway.
+type Target struct {
+	Pos        `key:"-"`
+	Name       string
+	Address    string   // host:port
+	Account    string   // at the target
+	Credential string   // agent, key, password, ca, ask; empty: not said
+	HostKeys   []string `key:"host_key"` // fingerprints or public keys; empty: to be approved
+	Algorithms []string // modern, legacy, or names of algorithms
+	Jump       string   // recorded, opaque, off; empty: not said
+	Class      string
+	Tags       []string
+	Ports      []int  // further ports that may be reached at it
+	Via        string // another target through which it is reached
+}
+
+// Whether a rule's sessions are recorded.
+const (
+	RecordUnsaid   = ""
+	RecordRequired = "required"
+	RecordOff      = "off"
+)
+
+// Rule is one rule and what the RADIUS client is told where it lets somebody in.
+type Rule struct {
+	Pos    `key:"-"`
+	Policy policy.Rule `key:"+"` // Policy.Record is Record == RecordRequired
+	Record string      // RecordUnsaid, RecordRequired, RecordOff
+	Reply  []Reply
+}
+
+// Reply is a RADIUS attribute by name, with its values as written, in the order of the file. This package knows no
+// dictionary: whoever does checks them and reports by Pos.
+type Reply struct {
+	Pos    `key:"-"`
+	Name   string
+	Values []string
+}
+
+// Audit is what happens to records beyond the journal.
+type Audit struct {
+	Witnesses []Witness
+	Syslog    *Syslog
+	Retention Retention
+}
+
+// Witness countersigns checkpoints.
+type Witness struct {
+	Name string
+	URL  string `key:"url"`
+	Key  string // file of its public key
+}
+
+// Syslog is where records are copied to (RFC 5424).
+type Syslog struct {
+	Address  string // host:port
+	Protocol string // udp, tcp, tls
+	CA       string `key:"ca"`
+	Format   string // json, cef
+	Facility string
+}
+
+// Retention is how long things are kept. Zero: for ever.
+type Retention struct {
+	Records    time.Duration
+	Recordings time.Duration
+}
+
+// Console is the web console. Empty: none.
+type Console struct{ Listen string }
+
+// Metrics is where /metrics and /healthz answer. Empty: nowhere.
+type Metrics struct{ Listen string }
+
+// Policy is the rules as the domain wants them.
+func (c *Config) Policy() policy.Rules {
+	rules := make(policy.Rules, len(c.Rules))
+	for i := range c.Rules {
+		rules[i] = c.Rules[i].Policy
+	}
+	return rules
+}

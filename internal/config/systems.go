@@ -1,0 +1,291 @@
+package config
+
+import (
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"sallyport/internal/config/strict"
+
+	"sallyport/internal/policy"
+)
+
+// maxReplyText bounds what goes into one RADIUS attribute (RFC 2865 section 5).
+const maxReplyText = 253
+
+func radius(b *strict.Block) RADIUS {
+	defer b.End()
+	s := RADIUS{
+		Listen:        b.Reader.Listen(b.Texts("listen")),
+		Accounting:    b.Reader.Listen(b.Texts("accounting")),
+		TLS:           tls(b.Block("tls")),
+		Workers:       b.Number("workers", 0, 1, 4096),
+		Queue:         b.Number("queue", 0, 1, 1<<20),
+		ReceiveBuffer: b.Number("receive_buffer", 0, 64<<10, 1<<30),
+	}
+	for _, item := range b.Items("clients") {
+		s.Clients = append(s.Clients, client(item))
+	}
+	return s
+}
+
+func tls(b *strict.Block) *TLS {
+	defer b.End()
+	t := &TLS{
+		Listen:   b.Reader.Listen(b.Texts("listen")),
+		Cert:     b.Path("cert", ""),
+		Key:      b.Path("key", ""),
+		ClientCA: b.Path("client_ca", ""),
+	}
+	if !b.Given {
+		return nil
+	}
+	b.Require("listen", "cert", "key", "client_ca")
+	return t
+}
+
+func client(b *strict.Block) Client {
+	defer b.End()
+	c := Client{
+		Pos:       b.Pos,
+		Name:      b.Name("name"),
+		Prefix:    b.Prefix("address"),
+		Secret:    b.Secret("secret", true),
+		Mode:      strict.Word(b, "mode", ModeChallenge, ModeChallenge, ModeAppend, ModeCode),
+		Separator: b.Printable("separator", "", 8),
+		Class:     class(b),
+		Tags:      b.Names("tags"),
+
+		RequireMessageAuthenticator: b.Truth("require_message_authenticator", true),
+		LimitProxyState:             b.Truth("limit_proxy_state", false),
+		StatusServer:                b.Truth("status_server", true),
+
+		Prompt: b.Printable("prompt", "", maxReplyText),
+		NoEcho: b.Truth("no_echo", false),
+	}
+	secretLength(b, c.Secret)
+	if b.Has("separator") && c.Mode != ModeAppend {
+		b.Bad("separator", "mode: append, or take it out", "stands between password and code, but the mode is %s", c.Mode)
+	}
+	if strings.ContainsAny(c.Separator, "0123456789") {
+		b.Bad("separator", "", "holds a digit, and codes are digits")
+	}
+	if !c.RequireMessageAuthenticator {
+		b.Reader.Warn(b.At("require_message_authenticator"), "update the client, then take this line out; until then, limit_proxy_state: true where it is no proxy",
+			"whoever is between the client and here can forge its answers (BlastRADIUS, CVE-2024-3596)")
+	}
+	if c.Prefix.IsValid() && isPublic(c.Prefix) {
+		b.Reader.Warn(b.At("address"), "put it behind a VPN, or use RADIUS over TLS",
+			"%s is reachable across the Internet, where RADIUS over UDP must not be used", c.Prefix)
+	}
+	return c
+}
+
+// secretLength warns of shared secrets that can be guessed offline from one captured packet, and of those that some
+// clients silently cut.
+func secretLength(b *strict.Block, s Secret) {
+	at := b.Pos.Under("secret")
+	for _, key := range []string{"secret", "secret_file", "secret_env"} {
+		if b.Has(key) {
+			at = b.At(key)
+		}
+	}
+	switch n := s.Len(); {
+	case n > 0 && n <= 12:
+		b.Reader.Warn(at, "24 random characters or more: openssl rand -base64 24", "the shared secret has 12 bytes or fewer and can be guessed from one captured packet")
+	case n > 48:
+		b.Reader.Warn(at, "24 to 48 bytes are safe everywhere", "the shared secret has more than 48 bytes, which some clients cut without a word")
+	}
+}
+
+// class reads what a system is to the reports.
+func class(b *strict.Block) string {
+	class := strict.Word(b, "class", Unclassified, "remote", "privileged-external", "privileged-internal")
+	if !b.Has("class") {
+		b.Reader.Warn(b.At("class"), "class: remote, privileged-external or privileged-internal", "is missing: reports will count it as unclassified")
+	}
+	return class
+}
+
+func ssh(b *strict.Block, data string) SSH {
+	defer b.End()
+	s := SSH{
+		Listen:          b.Reader.Listen(b.Texts("listen")),
+		Prompts:         strict.Word(b, "prompts", OneRound, OneRound, TwoRounds),
+		MaxStartups:     startups(b, "max_startups", MaxStartups{Start: 10, Rate: 30, Full: 100}),
+		PerSourceStarts: b.Number("per_source_starts", 10, 1, 1_000_000),
+		Penalties:       penalties(b, "penalties"),
+		MaxChannels:     b.Number("max_channels", 10, 1, 1000),
+	}
+	for _, t := range b.Texts("host_keys") {
+		s.HostKeys = append(s.HostKeys, b.Reader.Resolve(t.Value))
+	}
+	if len(s.HostKeys) == 0 {
+		s.HostKeys = []string{filepath.Join(data, "keys", "ssh_host_ed25519_key")}
+	}
+	grace := b.Block("grace")
+	s.Grace = Grace{
+		First:  grace.Span("first", 30*time.Second, time.Second, time.Hour),
+		Second: grace.Span("second", 120*time.Second, time.Second, time.Hour),
+	}
+	grace.End()
+	alive := b.Block("keepalive")
+	s.Keepalive = Keepalive{
+		Every:  alive.Span("every", 30*time.Second, time.Second, time.Hour),
+		Misses: alive.Number("misses", 3, 1, 100),
+	}
+	alive.End()
+	for _, item := range b.Items("targets") {
+		s.Targets = append(s.Targets, target(item))
+	}
+	return s
+}
+
+// penalties reads on, off, or a block of times.
+func penalties(b *strict.Block, key string) Penalties {
+	on := true
+	in := b.Reader.Block(nil, b.At(key))
+	if b.IsScalar(key) {
+		switch strict.Word(b, key, "on", "on", "off", "true", "false") {
+		case "off", "false":
+			on = false
+		}
+	} else {
+		in = b.Block(key)
+	}
+	defer in.End()
+	return Penalties{
+		On:            on,
+		AuthFail:      in.Span("authfail", 5*time.Second, 0, day),
+		InvalidUser:   in.Span("invaliduser", 5*time.Second, 0, day),
+		NoAuth:        in.Span("noauth", time.Second, 0, day),
+		GraceExceeded: in.Span("grace_exceeded", 10*time.Second, 0, day),
+		Crash:         in.Span("crash", 90*time.Second, 0, day),
+		Min:           in.Span("min", 15*time.Second, 0, day),
+		Max:           in.Span("max", 600*time.Second, time.Second, 7*day),
+	}
+}
+
+// algorithm is what names of SSH algorithms look like (RFC 4251 section 6).
+var algorithm = regexp.MustCompile(`^[!-+\--~]{1,64}$`)
+
+func target(b *strict.Block) Target {
+	defer b.End()
+	t := Target{
+		Pos:        b.Pos,
+		Name:       b.Name("name"),
+		Address:    b.HostPort("address", 22),
+		Account:    b.Printable("account", "", 64),
+		Credential: strict.Word(b, "credential", "", "agent", "key", "password", "ca", "ask"),
+		Jump:       strict.Word(b, "jump", "", "recorded", "opaque", "off"),
+		Class:      class(b),
+		Tags:       b.Names("tags"),
+	}
+	if strings.ContainsAny(t.Account, " \t") {
+		b.Bad("account", "", "holds a blank")
+	}
+	key := "host_key"
+	if b.Has("host_keys") {
+		b.Value(key)
+		if key = "host_keys"; b.Has("host_key") {
+			b.Bad(key, "keep one of the two", "is given beside host_key")
+		}
+	}
+	for _, k := range b.TextOrTexts(key) {
+		if !isHostKey(k.Value) {
+			b.Reader.Bad(k.Pos, "as `ssh-keygen -l` prints it, SHA256:..., or a line of `ssh-keyscan` from its key type on", "is neither a fingerprint nor a public key")
+			continue
+		}
+		t.HostKeys = append(t.HostKeys, k.Value)
+	}
+	t.Algorithms = algorithms(b, "algorithms")
+	for _, p := range b.Texts("ports") {
+		n, err := strconv.ParseUint(p.Value, 10, 16)
+		if err != nil || n == 0 {
+			b.Reader.Bad(p.Pos, "", "%s is not a port", strict.Show(p.Value))
+			continue
+		}
+		t.Ports = append(t.Ports, int(n))
+	}
+	if b.Has("via") {
+		t.Via = b.Name("via")
+	} else {
+		b.Value("via")
+	}
+	return t
+}
+
+func algorithms(b *strict.Block, key string) []string {
+	if !b.IsList(key) {
+		return []string{strict.Word(b, key, "modern", "modern", "legacy")}
+	}
+	var all []string
+	names := b.Texts(key)
+	for _, t := range names {
+		if !algorithm.MatchString(t.Value) {
+			b.Reader.Bad(t.Pos, "", "%s is not the name of an algorithm", strict.Show(t.Value))
+			continue
+		}
+		all = append(all, t.Value)
+	}
+	if len(names) == 0 {
+		b.Bad(key, "modern, legacy, or names of algorithms", "is an empty list")
+	}
+	return all
+}
+
+func rule(b *strict.Block) Rule {
+	defer b.End()
+	r := Rule{Pos: b.Pos, Record: strict.Word(b, "record", RecordUnsaid, RecordRequired, RecordOff)}
+	p := &r.Policy
+	if v, ok := b.Needed("name"); ok {
+		if !strict.IsTitle(v) {
+			b.Bad("name", "printable, 64 bytes at most, no blanks at its ends", "is not fit for a name")
+		}
+		p.Name = v
+	}
+	p.Groups = strict.Values(b.Texts("groups"))
+	p.To = strict.Values(b.Texts("to"))
+	for _, t := range b.Texts("may") {
+		p.May = append(p.May, policy.Capability(t.Value))
+	}
+	for _, t := range b.Texts("need") {
+		p.Need = append(p.Need, policy.Kind(t.Value))
+	}
+	p.Exception = b.Printable("exception", "", 64)
+	p.Record = r.Record == RecordRequired
+	p.Idle = b.Span("idle", 0, 0, years)
+	p.Max = b.Span("max", 0, 0, years)
+	r.Reply = reply(b.Block("reply"))
+	if p.Name == "" || !strict.IsTitle(p.Name) {
+		return r // it's said already
+	}
+	for _, err := range (policy.Rules{*p}).Validate() {
+		message := strings.TrimPrefix(err.Error(), `rule 1 (`+strconv.Quote(p.Name)+`): `)
+		field, what := splitField(message)
+		b.Bad(field, "", "%s", what)
+	}
+	return r
+}
+
+func reply(b *strict.Block) []Reply {
+	var all []Reply
+	for _, name := range b.Keys() {
+		r := Reply{Pos: b.At(name), Name: name}
+		if at := slices.IndexFunc(all, func(o Reply) bool { return strings.EqualFold(o.Name, name) }); at >= 0 {
+			b.Bad(name, "give its values in one list", "is the same attribute as %s in line %d", all[at].Name, all[at].Line)
+		}
+		for _, t := range b.TextOrTexts(name) {
+			if len(t.Value) > maxReplyText {
+				b.Reader.Bad(t.Pos, "", "is %d bytes long: want %d at most", len(t.Value), maxReplyText)
+				continue
+			}
+			r.Values = append(r.Values, t.Value)
+		}
+		all = append(all, r)
+	}
+	return all
+}

@@ -1,0 +1,151 @@
+package house
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "sallyport"
+
+// room is a package's row in the table of who may import whom.
+type room struct {
+	may []string // packages of ours, below the module's path
+	why string   // why nothing else
+}
+
+// rooms is the design's table. A package below one of these has that one's row, unless it has its own, and may import
+// within it. cmd isn't here: it wires everything together.
+func rooms() map[string]room {
+	return map[string]room{
+		"otp":               {nil, "one-time codes are arithmetic: usable without the gateway, and testable with vectors alone"},
+		"internal/policy":   {nil, "a decision by the rules is a function of data, so that `explain` and the gateway can't differ"},
+		"internal/throttle": {nil, "lock-out replays from records: it depends on (now, state) and on nothing else"},
+		"internal/seal":     {nil, "whoever seals needn't know what; secrets have one small door"},
+		"internal/journal":  {nil, "the journal keeps bytes; what they mean changes, and its files must stay readable"},
+		"internal/audit":    {[]string{"internal/journal", "internal/seal"}, "the proof must be checkable without the gateway: the log knows nothing of login"},
+		"internal/login": {
+			[]string{"otp", "internal/policy", "internal/throttle", "internal/audit"},
+			"the domain owns its interfaces: stores, adapters and first factors come to it, and it goes to none of them",
+		},
+		"internal/firstfactor": {[]string{"internal/login"}, "a first factor answers login's question and sees nothing of protocols or stores"},
+		"internal/store":       {[]string{"internal/login", "internal/audit", "otp", "internal/seal"}, "the store stands behind login's interfaces, so that it can be replaced"},
+		"internal/recording":   {[]string{"internal/seal"}, "recordings are written and read without a gateway"},
+		"radiusd":              {[]string{"internal/login", "internal/seal"}, "an adapter turns bytes into attempts and outcomes into bytes: it has no way to people, codes or records but the gate (P11)"},
+		"sshgw":                {[]string{"internal/login", "internal/recording"}, "an adapter turns bytes into attempts and outcomes into bytes: it has no way to people, codes or records but the gate (P11)"},
+		"internal/admin":       {[]string{"internal/login", "otp", "internal/audit", "internal/recording"}, "the verbs are the same whoever calls them: they know neither sockets of protocols nor the store's SQL"},
+		"internal/report":      {[]string{"internal/audit", "internal/login"}, "data in, document out"},
+		"internal/console":     {[]string{"internal/admin", "internal/report", "internal/login"}, "pages have no logic of their own, so every door is the same door (P11)"},
+		// Nobody but cmd imports config: each package has its own options, checked by itself, and tests don't write YAML.
+		"internal/config":        {[]string{"internal/policy", "internal/throttle"}, "reading settings must not need what they set up"},
+		"internal/config/strict": {nil, "reading YAML strictly needs nothing of what the keys mean"},
+		"internal/house":         {nil, "it reads sources"},
+	}
+}
+
+// adapters never import each other, not even in tests: what two of them share belongs into login.
+func adapters() []string {
+	return []string{"radiusd", "sshgw", "internal/console", "internal/store"}
+}
+
+// under reports whether pkg is root or below it.
+func under(pkg, root string) bool { return pkg == root || strings.HasPrefix(pkg, root+"/") }
+
+// rowOf finds the row that holds for a package: its own or the nearest above.
+func rowOf(table map[string]room, pkg string) (string, bool) {
+	best := ""
+	for name := range table {
+		if under(pkg, name) && len(name) > len(best) {
+			best = name
+		}
+	}
+	return best, best != ""
+}
+
+// verdict returns why pkg may not import imported, or nothing. Both are paths below the module's.
+func verdict(table map[string]room, pkg, imported string, inTest bool) string {
+	if under(imported, "cmd") {
+		return "nobody imports a command"
+	}
+	if under(pkg, "cmd") {
+		return ""
+	}
+	for _, a := range adapters() {
+		for _, b := range adapters() {
+			if a != b && under(pkg, a) && under(imported, b) {
+				return "adapters and the store never import each other: what they share belongs into internal/login"
+			}
+		}
+	}
+	if inTest {
+		return ""
+	}
+	row, known := rowOf(table, pkg)
+	if !known {
+		return "the package has no row in the table of internal/house: give it one, with what it may import and why"
+	}
+	target, known := rowOf(table, imported)
+	if !known {
+		target = imported
+	}
+	if target == row || slices.Contains(table[row].may, target) || under(target, row) {
+		return ""
+	}
+	return fmt.Sprintf("%s may import %v of ours: %s", row, table[row].may, table[row].why)
+}
+
+// TestImportGraph holds the rooms apart (design, section 4).
+func TestImportGraph(t *testing.T) {
+	table := rooms()
+	seen := 0
+	for _, f := range sources(t) {
+		for _, imported := range f.imports {
+			ours, found := strings.CutPrefix(imported, module+"/")
+			if !found {
+				continue
+			}
+			seen++
+			if why := verdict(table, f.pkg, ours, f.isTest); why != "" && ours != f.pkg {
+				t.Errorf("%s imports %s\n  because it must not: %s", f.path, imported, why)
+			}
+		}
+	}
+	if seen == 0 {
+		t.Fatal("no import of our own packages was found: the test reads nothing")
+	}
+}
+
+// TestVerdict breaks each kind of edge once: a graph test that accepts everything looks just as green.
+func TestVerdict(t *testing.T) {
+	table := rooms()
+	for _, c := range []struct {
+		pkg, imported string
+		inTest        bool
+		allowed       bool
+	}{
+		{"radiusd", "internal/login", false, true},
+		{"radiusd", "internal/audit", false, false},
+		{"radiusd", "internal/audit", true, true},
+		{"radiusd", "sshgw", false, false},
+		{"radiusd", "sshgw", true, false},
+		{"radiusd/cache", "radiusd", false, true},
+		{"radiusd", "radiusd/cache", false, true},
+		{"radiusd/cache", "internal/store", true, false},
+		{"sshgw", "internal/config", false, false},
+		{"internal/login", "internal/store", false, false},
+		{"internal/config", "internal/config/strict", false, true},
+		{"internal/config/strict", "internal/policy", false, false},
+		{"otp", "internal/policy", false, false},
+		{"internal/audit", "internal/login", false, false},
+		{"internal/util", "otp", false, false},
+		{"otpx", "otp", false, false},
+		{"cmd/sallyport", "radiusd", false, true},
+		{"internal/admin", "cmd/sallyport", true, false},
+	} {
+		why := verdict(table, c.pkg, c.imported, c.inTest)
+		if (why == "") != c.allowed {
+			t.Errorf("%s -> %s (test: %v): allowed %v, want %v: %s", c.pkg, c.imported, c.inTest, why == "", c.allowed, why)
+		}
+	}
+}

@@ -1,0 +1,45 @@
+package store
+
+// The queries, in the subset that SQLite and PostgreSQL share.
+const (
+	sqlApplied    = `SELECT next FROM applied WHERE id = 1`
+	sqlSetApplied = `UPDATE applied SET next = $1 WHERE id = 1`
+
+	sqlHasPerson = `SELECT count(*) FROM people WHERE name = $1`
+	sqlPutPerson = `INSERT INTO people (name, kind, member_of, disabled, starts, ends, created)
+		VALUES ($1, $2, $3, $4, $5, $6, $7)
+		ON CONFLICT (name) DO UPDATE SET kind = excluded.kind, member_of = excluded.member_of,
+			disabled = excluded.disabled, starts = excluded.starts, ends = excluded.ends, created = excluded.created`
+	sqlPutPassword = `INSERT INTO passwords (person, hash) VALUES ($1, $2)
+		ON CONFLICT (person) DO UPDATE SET hash = excluded.hash`
+	sqlPutToken = `INSERT INTO tokens (id, person, label, type, algorithm, digits, period, state, created, seed)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+		ON CONFLICT (id) DO UPDATE SET person = excluded.person, label = excluded.label, type = excluded.type,
+			algorithm = excluded.algorithm, digits = excluded.digits, period = excluded.period,
+			state = excluded.state, created = excluded.created, seed = excluded.seed`
+	sqlPutKey = `INSERT INTO keys (fingerprint, person, type, wire, comment, created)
+		VALUES ($1, $2, $3, $4, $5, $6)
+		ON CONFLICT (fingerprint) DO UPDATE SET person = excluded.person, type = excluded.type,
+			wire = excluded.wire, comment = excluded.comment, created = excluded.created`
+	sqlDeletePerson = `DELETE FROM people WHERE name = $1`
+	sqlDeleteToken  = `DELETE FROM tokens WHERE id = $1`
+	sqlDeleteKey    = `DELETE FROM keys WHERE fingerprint = $1`
+
+	sqlPeople   = `SELECT name, kind, member_of, disabled, starts, ends, created FROM people ORDER BY name`
+	sqlPerson   = `SELECT name, kind, member_of, disabled, starts, ends, created FROM people WHERE name = $1`
+	sqlPassword = `SELECT hash FROM passwords WHERE person = $1`
+
+	tokenColumns = `SELECT id, person, label, type, algorithm, digits, period, state, created, seed FROM tokens `
+	sqlTokens    = tokenColumns + `ORDER BY id`
+	sqlTokensOf  = tokenColumns + `WHERE person = $1 ORDER BY created, id`
+
+	keyColumns = `SELECT fingerprint, person, type, wire, comment, created FROM keys `
+	sqlKeys    = keyColumns + `ORDER BY fingerprint`
+	sqlKeysOf  = keyColumns + `WHERE person = $1 ORDER BY created, fingerprint`
+
+	// A few rows at a time, for sealing again with a newer key.
+	sqlSomeTokens      = tokenColumns + `WHERE id > $1 ORDER BY id LIMIT $2`
+	sqlSomePasswords   = `SELECT person, hash FROM passwords WHERE person > $1 ORDER BY person LIMIT $2`
+	sqlSetTokenSeed    = `UPDATE tokens SET seed = $1 WHERE id = $2`
+	sqlSetPasswordHash = `UPDATE passwords SET hash = $1 WHERE person = $2`
+)
