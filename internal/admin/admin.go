@@ -97,10 +97,10 @@ type Options struct {
 	Now       func() time.Time
 	Slog      *slog.Logger
 	Node      string
-	Issuer    string                                // shown by authenticator apps beside the person's name
-	PublicKey string                                // of the log's checkpoints
-	Hash      func(login.Secret) (string, error)    // a new password's hash
-	Seal      func(change []byte) (sealed []byte)   // for the journal
+	Issuer    string                                 // shown by authenticator apps beside the person's name
+	PublicKey string                                 // of the log's checkpoints
+	Hash      func(login.Secret) (string, error)     // a new password's hash
+	Seal      func(change []byte) (sealed []byte)    // for the journal
 	System    func(name string) (login.System, bool) // what the configuration knows
 }
 

@@ -9,8 +9,8 @@ import (
 
 // Explain is the input of explain: a login that is described, not made.
 type Explain struct {
-	Person     string            `json:"person"`
-	System     string            `json:"system"`
+	Person     string           `json:"person"`
+	System     string           `json:"system"`
 	Capability login.Capability `json:"capability"`
 	Factors    []login.Kind     `json:"factors"` // kinds that would be proved
 }

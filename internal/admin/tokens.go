@@ -129,8 +129,10 @@ func (s *Service) tokenEnrol(ctx context.Context, in TokenEnrol) (TokenEnrolled,
 
 func tokenDetail(t login.Token) []audit.Detail {
 	return []audit.Detail{
-		{Key: "token", Value: t.ID}, {Key: "type", Value: string(t.Params.Type)},
-		{Key: "algorithm", Value: string(t.Params.Algorithm)}, {Key: "state", Value: string(t.State)},
+		{Key: "token", Value: t.ID},
+		{Key: "type", Value: string(t.Params.Type)},
+		{Key: "algorithm", Value: string(t.Params.Algorithm)},
+		{Key: "state", Value: string(t.State)},
 	}
 }
 

@@ -81,7 +81,7 @@ func (e *encoding) EncodeEntry(dst []byte, index uint64) ([]byte, error) {
 	l.tree.add(l.hasher.of(salt, json))
 	e.rec.Seq = index
 	l.bodies.Put(e.body)
-	e.rec, e.body, e.change = nil, nil, nil
+	e.body, e.change = nil, nil
 	return dst, nil
 }
 
@@ -132,10 +132,13 @@ func (p *Pending) Wait() (Receipt, error) {
 	if p.err != nil {
 		return Receipt{}, p.err
 	}
-	seq, _, err := p.ticket.Wait()
+	seq, pos, err := p.ticket.Wait()
 	if err != nil {
 		p.log.fail(p.log.journal.Err())
 		return Receipt{}, fmt.Errorf("record is not durable: %w", err)
+	}
+	if p.log.o.Durable != nil {
+		p.log.o.Durable(p.rec, pos)
 	}
 	return Receipt{seq: seq, at: p.at, valid: true}, nil
 }

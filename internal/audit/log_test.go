@@ -400,6 +400,7 @@ func TestFollow(t *testing.T) {
 // TestConcurrent: writers, readers, exports, checkpoints and verifications at once, on small segments. Every export and every look
 // at the folder is whole (P8), and every acknowledged record is there (P3).
 func TestConcurrent(t *testing.T) {
+	t.Parallel()
 	const writers, each = 8, 60
 	f := newFixture(t, newKeys(t, "log"))
 	f.o.Journal.SegmentBytes = 64 << 10
@@ -495,20 +496,25 @@ func TestConcurrent(t *testing.T) {
 // TestCrash holds P3 and P8: a copy of the files at any moment, and at that with the last write torn at any byte, opens
 // with every record that was acknowledged before the copy, and verifies.
 func TestCrash(t *testing.T) {
+	t.Parallel()
 	k := newKeys(t, "log")
 	f := newFixture(t, k)
 	f.o.Journal.SegmentBytes = 32 << 10
 	l := f.open(t)
 	var acked atomic.Int64
+	some := make(chan struct{})
 	ctx, cancel := context.WithCancel(t.Context())
 	var writing sync.WaitGroup
 	writing.Go(func() {
+		defer cancel()
 		for n := 0; ctx.Err() == nil; n++ {
 			if _, err := l.Append(loginRecord(n), nil); err != nil {
 				t.Error(err)
 				return
 			}
-			acked.Store(int64(n + 1))
+			if acked.Store(int64(n + 1)); n == 30 {
+				close(some)
+			}
 			if n%20 == 10 {
 				if err := l.Snapshot(fmt.Appendf(nil, "%d", n+1)); err != nil {
 					t.Error(err)
@@ -517,15 +523,13 @@ func TestCrash(t *testing.T) {
 			}
 		}
 	})
+	select {
+	case <-some:
+	case <-ctx.Done():
+	}
 	for round := range 25 {
 		before := acked.Load()
 		g := newFixture(t, k)
-		if round == 0 { // some have been written, and then the crash
-			for acked.Load() < 30 && ctx.Err() == nil && !t.Failed() {
-				time.Sleep(time.Millisecond)
-			}
-			before = acked.Load()
-		}
 		// What stands later in the order of writing is copied earlier: so the copy is one that a crash could leave.
 		for _, path := range []string{f.o.CheckpointFile, f.o.CheckpointFile + ".synced"} {
 			b, err := os.ReadFile(path)
@@ -583,6 +587,7 @@ func copyJournal(t *testing.T, from, to string) {
 
 // TestTornTail holds P8: records that no checkpoint signs may be torn by a crash, and go; those that one signs may not.
 func TestTornTail(t *testing.T) {
+	t.Parallel()
 	k := newKeys(t, "log")
 	f := newFixture(t, k)
 	l := f.open(t)

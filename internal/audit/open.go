@@ -30,6 +30,10 @@ type Options struct {
 	// Journal is passed on, with Dir set. A Committed hook given here is called after the log's own.
 	Journal journal.Options
 
+	// Durable, if not nil, is called by whoever waited for a record, once it is durable: concurrently, in no order, and
+	// not for records that nobody waited for. It is for those who follow the log and would otherwise read it back.
+	Durable func(rec *Record, pos journal.Position)
+
 	// Restore gets the state that the last Snapshot was given. Replay then gets each record after it, in order,
 	// with its private change. Without Restore, Replay gets every record. An error from either ends Open.
 	Restore func(state []byte) error

@@ -12,8 +12,9 @@ import (
 )
 
 const (
-	// reserveBytes is how much is filled with zeros ahead of the last frame. Measured on ext4, batches of 1 and
-	// of 64 entries: 1.4 to 1.6 times the commits a second; larger or smaller steps are worse for large batches.
+	// reserveBytes is how much is filled with zeros ahead of the last frame. Measured on ext4 with 400-byte entries
+	// against none: the median wait falls from 170 to 105 us with 1 outstanding and from 370 to 170 us with 64, CPU
+	// an entry from 96 to 60 us and from 3.3 to 2.0 us. With 1 MiB the 99th percentile with 1 outstanding is worse.
 	reserveBytes = 4 << 20
 	// flushBytes bounds the memory of a batch: above it the frames are written and the batch goes on.
 	flushBytes = 1 << 20
@@ -138,7 +139,8 @@ func (j *Journal) run() {
 		}
 		if n > 1 {
 			// Many submit: let those just released come back before the next batch is closed, else
-			// batches of one and of all the others alternate.
+			// batches of few and of all the others alternate. With 512 outstanding this doubles the
+			// entries a sync, from 226 to 430.
 			runtime.Gosched()
 		}
 	}

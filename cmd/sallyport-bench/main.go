@@ -1,0 +1,114 @@
+// Command sallyport-bench measures what one RADIUS decision costs: at the gateway, which checks a code against replay
+// and makes an audit record durable before it answers, and at FreeRADIUS, which does neither, side by side in one run.
+//
+// Both are the real programs, started here on loopback in a temporary folder. The load generator is this program's
+// own: sockets with a fixed number of requests outstanding (a closed loop), with every reply verified. All requests
+// of a run are made before it, so that little of the shared CPUs goes into asking.
+//
+// CPU time is the process's own, read from its CPU clock, and so doesn't count the load generator. On a busy machine
+// it rises all the same, since caches and host are shared: only the figures of one run compare, and there the servers take turns,
+// round by round, so that what the machine does otherwise falls on all alike.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	status := runCommand(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(status)
+}
+
+// runCommand is the whole command. Exit status 0: measured; 1: failed, or with -strict a Must was not met; 2: wrong usage.
+func runCommand(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	b := &bench{progress: stderr}
+	flags := flag.NewFlagSet("sallyport-bench", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.IntVar(&b.seconds, "seconds", 4, "measured `seconds` a run, after a warm-up of one")
+	flags.IntVar(&b.repeats, "repeats", 3, "rounds over all servers")
+	flags.IntVar(&b.small, "small", 1_000, "`people` of the small crowd")
+	flags.IntVar(&b.large, "large", 100_000, "`people` of the large crowd")
+	flags.IntVar(&b.lookAhead, "look-ahead", 0, "the gateway's look_ahead in HOTP `counters`; 0 for its default")
+	flags.StringVar(&b.options.dir, "dir", "", "`folder` on the disk to measure (default: the temporary folder)")
+	flags.StringVar(&b.binary, "gateway", "", "sallyport `binary` to measure (default: built from this module)")
+	flags.StringVar(&b.side, "side", "both", "both, sallyport or freeradius")
+	flags.BoolVar(&b.quick, "quick", false, "a smoke run: one round of one second, 20,000 people in the large crowd")
+	markdown := flags.String("md", "", "also write the report to this `file`, as Markdown")
+	asJSON := flags.String("json", "", "also write every single run to this `file`, as JSON")
+	strict := flags.Bool("strict", false, "exit 1 when a Must is not met")
+	if err := flags.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return 0
+		}
+		return 2
+	}
+	if b.quick {
+		b.seconds, b.repeats, b.large = 1, 1, min(b.large, 20_000)
+	}
+	if err := b.check(flags.NArg()); err != nil {
+		fmt.Fprintf(stderr, "sallyport-bench: %v\n", err)
+		return 2
+	}
+	b.Machine = thisMachine(time.Now())
+	if err := b.measureAll(ctx); err != nil {
+		fmt.Fprintf(stderr, "sallyport-bench: %v\n", err)
+		return 1
+	}
+	b.judge()
+	err := b.write(stdout)
+	if *markdown != "" {
+		err = errors.Join(err, writeFile(*markdown, b.write))
+	}
+	if *asJSON != "" {
+		err = errors.Join(err, writeFile(*asJSON, func(w io.Writer) error {
+			enc := json.NewEncoder(w)
+			enc.SetIndent("", "  ")
+			return enc.Encode(b)
+		}))
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "sallyport-bench: %v\n", err)
+		return 1
+	}
+	for _, v := range b.Verdicts {
+		if *strict && v.Must && !v.Met {
+			return 1
+		}
+	}
+	return 0
+}
+
+func (o options) check(arguments int) error {
+	switch {
+	case arguments > 0:
+		return errors.New("there are flags only: see -help")
+	case o.seconds < 1 || o.seconds > 20:
+		return fmt.Errorf("-seconds %d: want 1 to 20, since a run must fit into a time step of 30 s", o.seconds)
+	case o.repeats < 1:
+		return fmt.Errorf("-repeats %d: want at least 1", o.repeats)
+	case o.small < burstSize || o.large <= o.small || o.large > 1_000_000:
+		return fmt.Errorf("-small %d -large %d: want at least %d, and more in the large one, up to a million", o.small, o.large, burstSize)
+	case o.side != "both" && o.side != gateway && o.side != peer:
+		return fmt.Errorf("-side %q: want both, %s or %s", o.side, gateway, peer)
+	}
+	return nil
+}
+
+func writeFile(name string, write func(io.Writer) error) error {
+	f, err := os.Create(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(write(f), f.Close())
+}

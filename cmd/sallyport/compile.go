@@ -1,0 +1,162 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+
+	"sallyport/internal/config"
+	"sallyport/internal/firstfactor"
+	"sallyport/internal/login"
+	"sallyport/radiusd"
+	"sallyport/sshgw"
+)
+
+// This file turns a checked configuration into what each part wants. It opens nothing but host keys.
+
+func passwordCost(cfg *config.Config) firstfactor.Cost {
+	p := cfg.Login.Password
+	return firstfactor.Cost{
+		MemoryKiB: uint32(p.MemoryKiB), Iterations: uint32(p.Iterations), Parallelism: uint8(p.Parallelism), AtOnce: p.AtOnce, Queue: p.Queue,
+	}
+}
+
+func gatePolicy(cfg *config.Config) *login.Policy {
+	l := cfg.Login
+	return &login.Policy{
+		Settings: login.Settings{Skew: l.Skew, LookAhead: l.LookAhead, Lock: l.Lock, ChallengeFor: l.ChallengeFor},
+		Rules:    cfg.Policy(),
+	}
+}
+
+func classOf(class string) string { return cmp.Or(class, config.Unclassified) }
+
+// systemsOf are the systems that rules and verbs name.
+func systemsOf(cfg *config.Config) map[string]login.System {
+	systems := make(map[string]login.System)
+	for _, c := range cfg.RADIUS.Clients {
+		systems[c.Name] = login.System{Name: c.Name, Tags: c.Tags, Class: classOf(c.Class)}
+	}
+	for _, t := range cfg.SSH.Targets {
+		systems[t.Name] = login.System{Name: t.Name, Tags: t.Tags, Class: classOf(t.Class)}
+	}
+	return systems
+}
+
+// replyOf compiles a rule's reply attributes, one at a time so that each error has its place.
+func replyOf(r config.Rule) (*radiusd.Reply, config.Problems) {
+	var problems config.Problems
+	all := make(map[string][]string, len(r.Reply))
+	for _, attr := range r.Reply {
+		if _, errs := radiusd.CompileReply(map[string][]string{attr.Name: attr.Values}); len(errs) > 0 {
+			for _, err := range errs {
+				problems = append(problems, attr.Problem(err.Error(), ""))
+			}
+			continue
+		}
+		all[attr.Name] = append(all[attr.Name], attr.Values...)
+	}
+	if len(problems) > 0 {
+		return nil, problems
+	}
+	reply, errs := radiusd.CompileReply(all)
+	for _, err := range errs { // what is wrong with them only together
+		problems = append(problems, r.Problem("reply: "+err.Error(), ""))
+	}
+	return reply, problems
+}
+
+// unsupported are settings that the configuration may hold and this version does not serve. They are errors, since
+// what they ask for would otherwise be missed silently.
+func unsupported(cfg *config.Config) config.Problems {
+	var problems config.Problems
+	refuse := func(field, text, hint string) {
+		problems = append(problems, config.Problem{File: cfg.File, Field: field, Text: text, Hint: hint})
+	}
+	if cfg.Login.FirstFactor != "local" {
+		refuse("login.first_factor", fmt.Sprintf("%q is not served by this version", cfg.Login.FirstFactor), "local")
+	}
+	if cfg.Database != nil {
+		refuse("database", "a shared database is not served by this version", "leave it out: SQLite in the data folder")
+	}
+	if cfg.RADIUS.TLS != nil {
+		refuse("radius.tls", "RADIUS over TLS is not served by this version", "leave it out")
+	}
+	for _, c := range cfg.RADIUS.Clients {
+		if c.Separator != "" {
+			problems = append(problems, c.Problem("a separator is not served by this version", "leave it out: the code's digits are the end of what is typed"))
+		}
+	}
+	if cfg.Console.Listen != "" {
+		cfg.Warnings = append(cfg.Warnings, config.Problem{File: cfg.File, Field: "console.listen", Text: "this version has no web console", Hint: "leave it out"})
+	}
+	if len(cfg.RADIUS.Accounting) > 0 {
+		cfg.Warnings = append(cfg.Warnings, config.Problem{File: cfg.File, Field: "radius.accounting", Text: "this version does not answer accounting", Hint: "set it to []"})
+	}
+	return problems
+}
+
+// checkReplies finds what is wrong with a configuration beyond its form.
+func checkReplies(cfg *config.Config) config.Problems {
+	problems := unsupported(cfg)
+	for _, r := range cfg.Rules {
+		_, ps := replyOf(r)
+		problems = append(problems, ps...)
+	}
+	return problems
+}
+
+func radiusConfig(cfg *config.Config) (*radiusd.Config, error) {
+	rc := &radiusd.Config{Replies: make(map[string]*radiusd.Reply), ChallengeFor: cfg.Login.ChallengeFor}
+	for _, r := range cfg.Rules {
+		reply, problems := replyOf(r)
+		if len(problems) > 0 {
+			return nil, problems
+		}
+		rc.Replies[r.Policy.Name] = reply
+	}
+	for _, c := range cfg.RADIUS.Clients {
+		rc.Clients = append(rc.Clients, radiusd.Client{
+			Name: c.Name, Prefix: c.Prefix, Secret: c.Secret.Bytes(), Mode: radiusd.Mode(c.Mode), Class: classOf(c.Class), Tags: c.Tags,
+			RequireMessageAuthenticator: c.RequireMessageAuthenticator, LimitProxyState: c.LimitProxyState,
+			StatusServer: c.StatusServer, Prompt: c.Prompt, NoEcho: c.NoEcho,
+		})
+	}
+	return rc, nil
+}
+
+// jumpOf is what a jump to the target means. Where nothing is said it goes through as it is, counted and not recorded.
+func jumpOf(t config.Target) string { return cmp.Or(t.Jump, sshgw.Opaque.String()) }
+
+func sshConfig(cfg *config.Config) (sshgw.Config, error) {
+	s := cfg.SSH
+	sc := sshgw.Config{
+		GraceFirst: s.Grace.First, GraceSecond: s.Grace.Second,
+		MaxStartups:     sshgw.Startups{Begin: s.MaxStartups.Start, Rate: s.MaxStartups.Rate, Full: s.MaxStartups.Full},
+		PerSourceStarts: s.PerSourceStarts, MaxChannels: s.MaxChannels,
+		KeepaliveEvery: s.Keepalive.Every, KeepaliveMisses: s.Keepalive.Misses,
+		Penalties: sshgw.Penalties{
+			Off: !s.Penalties.On, AuthFail: s.Penalties.AuthFail, NoAuth: s.Penalties.NoAuth,
+			GraceExceeded: s.Penalties.GraceExceeded, Crash: s.Penalties.Crash, Min: s.Penalties.Min, Max: s.Penalties.Max,
+		},
+	}
+	if s.Prompts == config.TwoRounds {
+		sc.Prompts = sshgw.TwoRounds
+	}
+	for _, path := range s.HostKeys {
+		key, err := sshgw.LoadHostKey(path)
+		if err != nil {
+			return sc, fmt.Errorf("ssh.host_keys: %w", err)
+		}
+		sc.HostKeys = append(sc.HostKeys, key)
+	}
+	for _, t := range s.Targets {
+		jump, err := sshgw.ParseJumpMode(jumpOf(t))
+		if err != nil {
+			return sc, config.Problems{t.Problem(err.Error(), "")}
+		}
+		sc.Targets = append(sc.Targets, sshgw.Target{
+			Name: t.Name, Address: t.Address, Account: t.Account, Class: classOf(t.Class), Tags: t.Tags, Jump: jump,
+		})
+	}
+	return sc, nil
+}

@@ -1,0 +1,230 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"sallyport/internal/admin"
+	"sallyport/internal/config"
+	"sallyport/internal/policy"
+)
+
+func (c *cli) configCommand() *cobra.Command {
+	return noun("config", "The configuration", &cobra.Command{
+		Use: "check", Short: "Check the configuration and say everything that is wrong with it", Args: cobra.NoArgs,
+		Example: "  sallyport -c /etc/sallyport/sallyport.yaml config check",
+		RunE: func(*cobra.Command, []string) error {
+			cfg, err := c.load()
+			if err != nil {
+				return err
+			}
+			if c.json {
+				return c.printJSON(map[string]any{"ok": true, "file": cfg.File, "warnings": cfg.Warnings, "clients": len(cfg.RADIUS.Clients), "targets": len(cfg.SSH.Targets), "rules": len(cfg.Rules)})
+			}
+			for _, w := range cfg.Warnings {
+				fmt.Fprintf(c.stderr, "warning: %s\n", w)
+			}
+			_, err = fmt.Fprintf(c.stdout, "%s is right: %d RADIUS clients, %d SSH targets, %d rules\n", cfg.File, len(cfg.RADIUS.Clients), len(cfg.SSH.Targets), len(cfg.Rules))
+			return err
+		},
+	})
+}
+
+// Reloaded is the answer of the verb reload.
+type Reloaded struct {
+	Changes  []string         `json:"changes"`
+	Restart  []string         `json:"restart"` // what takes effect at the next start only
+	Warnings []config.Problem `json:"warnings"`
+}
+
+func (c *cli) reloadCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "reload", Short: "Let the running gateway take the changed configuration", Args: cobra.NoArgs,
+		Long: `Reads and checks the whole configuration, and swaps it in at once; when anything is wrong with it, the running
+one stays, and everything that is wrong is printed. SIGHUP does the same.`,
+		Example: "  sallyport config check && sallyport reload",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return c.withDaemon(cmd, func(caller admin.Caller) error {
+				var r Reloaded
+				if err := caller.Call(cmd.Context(), "reload", admin.Empty{}, &r); err != nil {
+					return err
+				}
+				if c.json {
+					return c.printJSON(r)
+				}
+				for _, w := range r.Warnings {
+					fmt.Fprintf(c.stderr, "warning: %s\n", w)
+				}
+				if len(r.Changes) == 0 {
+					fmt.Fprintln(c.stdout, "reloaded: nothing has changed")
+				}
+				for _, change := range r.Changes {
+					fmt.Fprintln(c.stdout, "changed:", printable(change))
+				}
+				for _, field := range r.Restart {
+					fmt.Fprintln(c.stdout, "at the next start only:", printable(field))
+				}
+				return nil
+			})
+		},
+	}
+}
+
+// withDaemon is with for verbs that only a running gateway has.
+func (c *cli) withDaemon(cmd *cobra.Command, fn func(admin.Caller) error) error {
+	return c.with(cmd, func(caller admin.Caller) error {
+		if _, ok := caller.(*admin.Client); !ok {
+			return hintf("`sallyport serve` starts it", "the gateway is not running")
+		}
+		return fn(caller)
+	})
+}
+
+// Status is the answer of the verb status.
+type Status struct {
+	Running  bool      `json:"running"`
+	Open     bool      `json:"open"` // logins can be decided
+	Reason   string    `json:"reason,omitempty"`
+	Version  string    `json:"version"`
+	Node     string    `json:"node"`
+	Since    time.Time `json:"since,omitzero"`
+	Config   string    `json:"config"`
+	RADIUS   []string  `json:"radius"`
+	SSH      []string  `json:"ssh"`
+	Metrics  string    `json:"metrics,omitempty"`
+	Records  uint64    `json:"records"`
+	IndexLag uint64    `json:"index_lag"`
+	Sessions int       `json:"sessions"`
+}
+
+func (c *cli) statusCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "status", Short: "Tell whether the gateway runs and can decide logins", Args: cobra.NoArgs,
+		Long:    "Exits with 0 when logins can be decided, and with 1 otherwise.",
+		Example: "  sallyport status\n  sallyport status --json | jq .open",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var s Status
+			err := c.with(cmd, func(caller admin.Caller) error {
+				if _, ok := caller.(*admin.Client); ok {
+					return caller.Call(cmd.Context(), "status", admin.Empty{}, &s)
+				}
+				s = Status{Version: version(), Reason: "the gateway is not running", RADIUS: []string{}, SSH: []string{}}
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+			if c.json {
+				if err := c.printJSON(s); err != nil {
+					return err
+				}
+			} else {
+				state := "open: logins are decided"
+				if !s.Open {
+					state = "closed: " + s.Reason
+				}
+				err := c.table([]string{"GATEWAY", state}, [][]string{
+					{"version", s.Version},
+					{"node", s.Node},
+					{"since", day(s.Since)},
+					{"configuration", s.Config},
+					{"RADIUS", strings.Join(s.RADIUS, ", ")},
+					{"SSH", strings.Join(s.SSH, ", ")},
+					{"metrics", s.Metrics},
+					{"records", fmt.Sprint(s.Records)},
+					{"not indexed yet", fmt.Sprint(s.IndexLag)},
+					{"SSH sessions", fmt.Sprint(s.Sessions)},
+				})
+				if err != nil {
+					return err
+				}
+			}
+			if !s.Open {
+				return errSilent
+			}
+			return nil
+		},
+	}
+}
+
+func (c *cli) explainCommand() *cobra.Command {
+	var in admin.Explain
+	var factors []string
+	var capability string
+	cmd := &cobra.Command{
+		Use: "explain", Short: "Tell what would be decided, and by which rule; nothing is used up", Args: cobra.NoArgs,
+		Example: `  sallyport explain --person alice --system vpn-leeds
+  sallyport explain --person alice --system core-sw1 --for shell --factors have,have`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			in.Capability = policy.Capability(capability)
+			if cmd.Flags().Changed("factors") {
+				in.Factors = make([]policy.Kind, len(factors))
+				for i, f := range factors {
+					in.Factors[i] = policy.Kind(f)
+				}
+			}
+			return c.with(cmd, func(caller admin.Caller) error {
+				var e admin.Explained
+				if err := caller.Call(cmd.Context(), "explain", in, &e); err != nil {
+					return err
+				}
+				if c.json {
+					return c.printJSON(e)
+				}
+				var rows [][]string
+				for _, s := range e.Steps {
+					rows = append(rows, []string{s.Guard, map[bool]string{true: "passes", false: "stops"}[s.OK], s.Text})
+				}
+				verdict := "refused: " + string(e.Reason)
+				if e.Allowed {
+					verdict = "accepted, once password and code are right"
+				}
+				if err := c.table([]string{"GUARD", "RESULT", "WHY"}, rows); err != nil {
+					return err
+				}
+				_, err := fmt.Fprintf(c.stdout, "\n%s at %s would be %s\n", printable(e.Person), printable(e.System), verdict)
+				return err
+			})
+		},
+	}
+	cmd.Flags().StringVar(&in.Person, "person", "", "who")
+	cmd.Flags().StringVar(&in.System, "system", "", "the RADIUS client or SSH target, by its name")
+	cmd.Flags().StringVar(&capability, "for", "", "login (RADIUS, the default), shell, exec, sftp or forward (SSH)")
+	cmd.Flags().StringSliceVar(&factors, "factors", nil, "kinds of factor that would be proved (default know,have)")
+	_ = cmd.MarkFlagRequired("person")
+	_ = cmd.MarkFlagRequired("system")
+	_ = cmd.RegisterFlagCompletionFunc("person", c.completePeople)
+	return cmd
+}
+
+// TargetRow is an SSH target in a list.
+type TargetRow struct {
+	Name    string   `json:"name"`
+	Address string   `json:"address"`
+	Account string   `json:"account,omitempty"`
+	Class   string   `json:"class"`
+	Tags    []string `json:"tags"`
+	Jump    string   `json:"jump"`
+}
+
+func (c *cli) targetCommand() *cobra.Command {
+	return noun("target", "SSH targets behind the gateway", &cobra.Command{
+		Use: "list", Short: "List the SSH targets of the configuration", Args: cobra.NoArgs, Example: "  sallyport target list",
+		RunE: func(*cobra.Command, []string) error {
+			cfg, err := c.load()
+			if err != nil {
+				return err
+			}
+			rows := make([]TargetRow, 0, len(cfg.SSH.Targets))
+			for _, t := range cfg.SSH.Targets {
+				rows = append(rows, TargetRow{Name: t.Name, Address: t.Address, Account: t.Account, Class: classOf(t.Class), Tags: append([]string{}, t.Tags...), Jump: jumpOf(t)})
+			}
+			return printList(c, rows, []string{"TARGET", "ADDRESS", "ACCOUNT", "CLASS", "TAGS", "JUMP"}, func(t TargetRow) []string {
+				return []string{t.Name, t.Address, t.Account, t.Class, strings.Join(t.Tags, ","), t.Jump}
+			})
+		},
+	})
+}

@@ -1,0 +1,383 @@
+package main
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime/pprof"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"sallyport/internal/admin"
+	"sallyport/internal/audit"
+	"sallyport/internal/config"
+	"sallyport/internal/firstfactor"
+	"sallyport/radiusd"
+	"sallyport/sshgw"
+)
+
+// drainFor is how long a stop waits for SSH sessions to end by themselves.
+const drainFor = 5 * time.Second
+
+func (c *cli) serveCommand() *cobra.Command {
+	var inherited int
+	var profile string
+	cmd := &cobra.Command{
+		Use: "serve", Short: "Run the gateway", Args: cobra.NoArgs,
+		Long: `Runs the gateway until SIGTERM or an interrupt, which stop new work, let what is under way end, and exit with 0.
+SIGHUP reloads the configuration. Logs to standard error; one line with "ready" tells that every listener answers.
+Sockets may come from systemd (socket activation), or from any parent by --listen-fds.`,
+		Example: "  sallyport -c /etc/sallyport/sallyport.yaml serve",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := c.load()
+			if err != nil {
+				return err
+			}
+			hup := make(chan os.Signal, 1)
+			signal.Notify(hup, syscall.SIGHUP)
+			defer signal.Stop(hup)
+			sockets, err := c.inheritedSockets(inherited)
+			if err != nil {
+				return err
+			}
+			hardenProcess()
+			if profile != "" {
+				stop, err := profileCPU(profile)
+				if err != nil {
+					return err
+				}
+				defer stop()
+			}
+			return c.serve(cmd.Context(), cfg, serveOptions{log: newLogger(cfg.Log, c.stderr), sockets: sockets, hup: hup, notify: true})
+		},
+	}
+	cmd.Flags().StringVar(&profile, "cpuprofile", "", "write a CPU profile to `FILE`, for go tool pprof")
+	_ = cmd.Flags().MarkHidden("cpuprofile")
+	cmd.Flags().IntVar(&inherited, "listen-fds", 0, "take `N` sockets from the parent, from descriptor 3 on")
+	return cmd
+}
+
+// profileCPU writes a profile until stop is called. It is for developers.
+func profileCPU(path string) (stop func(), err error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return func() { pprof.StopCPUProfile(); f.Close() }, nil
+}
+
+// hardenProcess keeps secrets in memory out of core dumps and other processes' debuggers (P9). Where the system
+// refuses, the gateway runs all the same.
+func hardenProcess() {
+	_ = unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{})
+	_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
+}
+
+func newLogger(l config.Log, w io.Writer) *slog.Logger {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(l.Level)); err != nil {
+		level = slog.LevelInfo
+	}
+	o := &slog.HandlerOptions{Level: level}
+	if l.Format == "json" {
+		return slog.New(slog.NewJSONHandler(w, o))
+	}
+	return slog.New(slog.NewTextHandler(w, o))
+}
+
+// serveOptions are what serve needs beyond the configuration.
+type serveOptions struct {
+	log     *slog.Logger
+	sockets *sockets // inherited; nil: none
+	hup     <-chan os.Signal
+	notify  bool           // tell systemd
+	ready   func(*gateway) // called once, when every listener answers
+}
+
+// gateway is a running daemon.
+type gateway struct {
+	*app
+	cli     *cli
+	since   time.Time
+	metrics *metrics
+	radius  *radiusd.Server
+	ssh     *sshgw.Server
+	sockets *sockets
+
+	reloading sync.Mutex
+}
+
+// serve runs until ctx ends or something that it cannot do without fails.
+func (c *cli) serve(ctx context.Context, cfg *config.Config, o serveOptions) (err error) {
+	for _, w := range cfg.Warnings {
+		o.log.Warn(w.Text, "file", w.File, "line", w.Line, "field", w.Field, "hint", w.Hint)
+	}
+	a, err := openApp(ctx, cfg, o.log, time.Now)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, a.close()) }()
+	g := &gateway{app: a, cli: c, since: time.Now().UTC(), metrics: newMetrics(a)}
+	if err := g.build(cfg); err != nil {
+		return err
+	}
+	if g.sockets, err = openSockets(cfg, a.paths, o.sockets); err != nil {
+		return err
+	}
+	defer g.sockets.close()
+	g.verbs()
+	ctx = admin.WithActor(ctx, admin.Actor{Name: admin.UserName(os.Getuid()), Road: "daemon"})
+	start := []audit.Detail{{Key: "version", Value: version()}, {Key: "config", Value: hashOf(cfg)}}
+	start = append(start, clockDetail()...)
+	if err := g.admin.Record(ctx, "gateway.start", audit.Info, "ok", start...); err != nil {
+		return err
+	}
+	reason := "stopped"
+	if err := g.run(ctx, o); err != nil {
+		reason = "failed"
+		o.log.Error("the gateway stops", "error", err)
+		defer func(cause error) { err = errors.Join(cause, err) }(err)
+	}
+	return errors.Join(
+		g.admin.Record(context.WithoutCancel(ctx), "gateway.stop", audit.Info, reason),
+		g.snapshot(context.WithoutCancel(ctx)),
+	)
+}
+
+// hashOf names a configuration in the records.
+func hashOf(cfg *config.Config) string {
+	sum := config.Hash(cfg)
+	return hex.EncodeToString(sum[:])
+}
+
+// build makes the servers.
+func (g *gateway) build(cfg *config.Config) error {
+	rc, err := radiusConfig(cfg)
+	if err != nil {
+		return err
+	}
+	sc, err := sshConfig(cfg)
+	if err != nil {
+		return err
+	}
+	g.radius = radiusd.NewServer(radiusd.Options{
+		Gate: g.gate, Box: g.ring.Box("radius-state"), Now: time.Now, Log: g.slog.With("part", "radius"), Meter: g.metrics, Ready: g.gate.Open,
+		Workers: cfg.RADIUS.Workers, Queue: cfg.RADIUS.Queue, ReceiveBuffer: cfg.RADIUS.ReceiveBuffer, Node: cfg.Node,
+	})
+	if err := g.radius.SetConfig(rc); err != nil {
+		return err
+	}
+	g.ssh = sshgw.NewServer(sshgw.Options{Gate: g.gate, Now: time.Now, Log: g.slog.With("part", "ssh"), Meter: g.metrics})
+	return g.ssh.SetConfig(sc)
+}
+
+// run serves on all sockets. It returns when ctx has ended and the work is drained, or with the first failure.
+func (g *gateway) run(ctx context.Context, o serveOptions) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	work, workCtx := errgroup.WithContext(ctx)
+	for _, conn := range g.sockets.radius {
+		work.Go(func() error { return g.radius.Serve(workCtx, conn) })
+	}
+	for _, l := range g.sockets.ssh {
+		work.Go(func() error { return g.ssh.Serve(workCtx, l) })
+	}
+	if l := g.sockets.metrics; l != nil {
+		work.Go(func() error { return serveMetrics(workCtx, l, g.metrics, g.app) })
+	}
+	work.Go(func() error { return g.admin.Serve(workCtx, g.sockets.admin, 2*time.Second) })
+	work.Go(func() error { return g.upkeep(workCtx, o.hup) })
+
+	g.slog.Info("ready", "node", g.cfg.Node, "radius", names(g.sockets.radiusNames()), "ssh", names(g.sockets.sshNames()), "metrics", g.sockets.metricsName(), "version", version())
+	if o.notify {
+		notify(daemon.SdNotifyReady)
+	}
+	if o.ready != nil {
+		o.ready(g)
+	}
+	<-workCtx.Done()
+	if o.notify {
+		notify(daemon.SdNotifyStopping)
+	}
+	g.slog.Info("stopping", "sessions", len(g.ssh.Sessions()))
+	drainCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainFor)
+	defer cancel()
+	g.ssh.Drain(drainCtx)
+	return work.Wait()
+}
+
+// snapshotEvery bounds how many records a start may have to replay.
+const snapshotEvery = 200_000
+
+// upkeep reloads on SIGHUP, feeds systemd's watchdog, and takes snapshots now and then.
+func (g *gateway) upkeep(ctx context.Context, hup <-chan os.Signal) error {
+	beat := 10 * time.Second
+	if watchdog, err := daemon.SdWatchdogEnabled(false); err == nil && watchdog > 0 {
+		beat = min(beat, watchdog/2)
+	}
+	tick := time.NewTicker(beat)
+	defer tick.Stop()
+	last := g.log.Next()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-hup:
+			if _, err := g.reload(ctx); err != nil {
+				g.slog.Error("the configuration was not reloaded, and the running one stays", "error", err)
+			}
+		case <-tick.C:
+			if g.gate.Open() == nil {
+				notify(daemon.SdNotifyWatchdog)
+			}
+			if next := g.log.Next(); next-last >= snapshotEvery {
+				if err := g.snapshot(ctx); err != nil {
+					g.slog.Error("no snapshot was taken; the next start will replay more", "error", err)
+				}
+				last = next
+			}
+		}
+	}
+}
+
+// notify tells systemd, if it asked to be told.
+func notify(state string) { _, _ = daemon.SdNotify(false, state) }
+
+func names(list []string) string { return strings.Join(list, ", ") }
+
+// verbs are what only a daemon can do or knows.
+func (g *gateway) verbs() {
+	admin.Handle(g.admin, "status", func(ctx context.Context, _ admin.Empty) (Status, error) { return g.status(ctx), nil })
+	admin.Handle(g.admin, "reload", func(ctx context.Context, _ admin.Empty) (Reloaded, error) { return g.reload(ctx) })
+	admin.Handle(g.admin, "client.list", func(context.Context, admin.Empty) (ClientReport, error) { return g.clients(), nil })
+}
+
+func (g *gateway) status(ctx context.Context) Status {
+	s := Status{
+		Running: true, Open: true, Version: version(), Node: g.config().Node, Since: g.since, Config: g.config().File,
+		RADIUS: g.sockets.radiusNames(), SSH: g.sockets.sshNames(), Metrics: g.sockets.metricsName(),
+		Records: g.log.Next(), IndexLag: g.index.lag(), Sessions: len(g.ssh.Sessions()),
+	}
+	if err := g.health(ctx); err != nil {
+		s.Open, s.Reason = false, err.Error()
+	}
+	return s
+}
+
+func (a *app) config() *config.Config {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.cfg
+}
+
+// reload reads the configuration anew, and swaps it in as a whole or not at all. Either way it is recorded.
+func (g *gateway) reload(ctx context.Context) (Reloaded, error) {
+	g.reloading.Lock()
+	defer g.reloading.Unlock()
+	notify(daemon.SdNotifyReloading + "\nMONOTONIC_USEC=" + monotonic())
+	defer notify(daemon.SdNotifyReady)
+	old := g.config()
+	r, err := g.swap(ctx, old)
+	if err != nil {
+		g.metrics.reloads.WithLabelValues("failed").Inc()
+		detail := audit.Detail{Key: "error", Value: err.Error()}
+		return r, errors.Join(err, g.admin.Record(ctx, "config.reload", audit.Error, "bad_configuration", detail))
+	}
+	g.metrics.reloads.WithLabelValues("done").Inc()
+	g.slog.Info("reloaded", "changes", len(r.Changes))
+	return r, nil
+}
+
+func (g *gateway) swap(ctx context.Context, old *config.Config) (Reloaded, error) {
+	r := Reloaded{Changes: []string{}, Restart: []string{}, Warnings: []config.Problem{}}
+	again := &cli{env: g.cli.env, configPath: old.File}
+	cfg, err := again.load()
+	if err != nil {
+		return r, err
+	}
+	rc, err := radiusConfig(cfg)
+	if err != nil {
+		return r, err
+	}
+	sc, err := sshConfig(cfg)
+	if err != nil {
+		return r, err
+	}
+	var local *firstfactor.Local
+	if passwordCost(cfg) != passwordCost(old) {
+		if local, err = firstfactor.NewLocal(g.store, passwordCost(cfg)); err != nil {
+			return r, err
+		}
+	}
+	r.Changes = append(r.Changes, config.Diff(old, cfg)...)
+	r.Warnings = append(r.Warnings, cfg.Warnings...)
+	r.Restart = append(r.Restart, needRestart(old, cfg)...)
+	detail := []audit.Detail{{Key: "changes", Value: strings.Join(r.Changes, "; ")}, {Key: "config", Value: hashOf(cfg)}}
+	if err := g.admin.Record(ctx, "config.reload", audit.Info, "ok", detail...); err != nil {
+		return r, err // an unrecorded change of the rules must not hold (P3)
+	}
+	if local != nil {
+		g.gate.SetFirstFactor(local)
+	}
+	g.gate.SetPolicy(gatePolicy(cfg))
+	g.useSystems(cfg)
+	return r, errors.Join(g.radius.SetConfig(rc), g.ssh.SetConfig(sc))
+}
+
+// needRestart names the settings that differ and are read at the start only.
+func needRestart(old, cfg *config.Config) []string {
+	var fields []string
+	differ := func(field string, a, b any) {
+		if fmt.Sprint(a) != fmt.Sprint(b) {
+			fields = append(fields, field)
+		}
+	}
+	differ("data", old.Data, cfg.Data)
+	differ("node", old.Node, cfg.Node)
+	differ("log", old.Log, cfg.Log)
+	differ("radius.listen", old.RADIUS.Listen, cfg.RADIUS.Listen)
+	differ("radius.workers, queue or receive_buffer", [3]int{old.RADIUS.Workers, old.RADIUS.Queue, old.RADIUS.ReceiveBuffer}, [3]int{cfg.RADIUS.Workers, cfg.RADIUS.Queue, cfg.RADIUS.ReceiveBuffer})
+	differ("ssh.listen", old.SSH.Listen, cfg.SSH.Listen)
+	differ("metrics.listen", old.Metrics.Listen, cfg.Metrics.Listen)
+	return fields
+}
+
+// monotonic is CLOCK_MONOTONIC in microseconds, as sd_notify(3) wants it beside RELOADING=1.
+func monotonic() string {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
+		return "0"
+	}
+	return fmt.Sprint(ts.Nano() / 1000)
+}
+
+// clockDetail says what the kernel knows of the clock (adjtimex(2)): TOTP and the records' times stand on it.
+func clockDetail() []audit.Detail {
+	var tx unix.Timex
+	state, err := unix.Adjtimex(&tx)
+	if err != nil {
+		return []audit.Detail{{Key: "clock_synced", Value: "unknown"}}
+	}
+	const timeError, staUnsync = 5, 0x40
+	synced := state != timeError && tx.Status&staUnsync == 0
+	return []audit.Detail{
+		{Key: "clock_synced", Value: yesNo(synced)},
+		{Key: "clock_offset_us", Value: fmt.Sprint(tx.Offset / map[bool]int64{true: 1000, false: 1}[tx.Status&0x2000 != 0])},
+		{Key: "clock_max_error_us", Value: fmt.Sprint(tx.Maxerror)},
+	}
+}

@@ -1,0 +1,148 @@
+package radiusd
+
+import (
+	"bytes"
+	"net"
+	"net/netip"
+	"slices"
+	"testing"
+
+	"layeh.com/radius"
+
+	"sallyport/internal/login"
+	"sallyport/internal/seal"
+)
+
+// fuzzServer is a server that is fed without sockets, with a gate that never answers.
+func fuzzServer(f *testing.F) (*Server, *listener, *seal.Ring) {
+	f.Helper()
+	ring, err := seal.Create(f.TempDir()+"/ring", noon)
+	if err != nil {
+		f.Fatal(err)
+	}
+	s := NewServer(Options{Gate: nothing{}, Box: ring.Box("radius-state"), Now: newFrozen(), Log: newQuiet()})
+	conn, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() { conn.Close() })
+	lenient := everybody(Challenge)
+	lenient.RequireMessageAuthenticator = false
+	if err := s.SetConfig(&Config{Clients: []Client{lenient}}); err != nil {
+		f.Fatal(err)
+	}
+	return s, &listener{conn: conn, ctx: f.Context(), id: 1}, ring
+}
+
+// FuzzPacket feeds datagrams through the whole path: no bytes may panic, loop, or change what a good packet means. Each
+// is also tried with a right Message-Authenticator and Length, so that what lies behind these checks is reached.
+func FuzzPacket(f *testing.F) {
+	s, ln, _ := fuzzServer(f)
+	raw, key := benchPacket()
+	f.Add(raw)
+	f.Add(append(bytes.Clone(raw), "padding"...))
+	f.Add([]byte{})
+	f.Add(raw[:21])
+	f.Add(slices.Concat(raw[:20], []byte{26, 12, 0, 0, 1, 55, 25, 250, 1, 0, 25, 0}))
+	f.Add(slices.Concat(raw[:20], bytes.Repeat([]byte{33, 2}, 300)))
+	f.Add(slices.Concat([]byte{12}, raw[1:]))
+	d := newDigester()
+	f.Fuzz(func(t *testing.T, datagram []byte) {
+		if len(datagram) > maxPacket {
+			return
+		}
+		for _, b := range [][]byte{datagram, mended(datagram, key, d)} {
+			r := new(request)
+			r.listener, r.src = ln, netip.MustParseAddrPort("127.0.0.1:40000")
+			r.n = copy(r.buf[:], b)
+			q := newQueue(1, 1, s.handle)
+			tools := &toolbox{digester: d}
+			s.admit(r, q, tools)
+			q.close()
+			if n := s.settings.Load().list[0].tally.drops[dropPanic].n.Load(); n != 0 {
+				t.Fatal("it panicked")
+			}
+			agree(t, b)
+		}
+	})
+}
+
+// mended gives a packet a right Length and, where it has a Message-Authenticator, a right one.
+func mended(b []byte, key *sharedSecret, d *digester) []byte {
+	if len(b) < headerSize {
+		return b
+	}
+	b = setLength(bytes.Clone(b), len(b))
+	if b[0] != codeStatusServer {
+		b[0] = codeAccessRequest
+	}
+	for i := headerSize; i+1 < len(b) && b[i+1] >= 2; i += int(b[i+1]) {
+		if b[i] == attrMessageAuth && b[i+1] == 18 && i+18 <= len(b) {
+			copy(b[i+2:], d.messageAuth(key, b, b[4:headerSize], i+2))
+			break
+		}
+	}
+	return b
+}
+
+// agree checks that layeh's codec and our view see the same attributes.
+func agree(t *testing.T, b []byte) {
+	packet, why := header(b)
+	if why != dropNone {
+		return
+	}
+	var v view
+	if v.parse(packet) != dropNone {
+		return
+	}
+	p, err := radius.Parse(b, []byte(testSecret))
+	if err != nil {
+		t.Fatalf("layeh refuses what we take: %v", err)
+	}
+	if len(p.Attributes) != v.number {
+		t.Fatalf("%d attributes, layeh has %d", v.number, len(p.Attributes))
+	}
+	for _, c := range []struct {
+		t radius.Type
+		s span
+	}{{1, v.userName}, {2, v.password}, {24, v.state}, {80, v.messageAuth}, {4, v.nasIP}, {31, v.calling}, {79, v.eap}} {
+		a, ok := p.Lookup(c.t)
+		if ok != c.s.present() || ok && !bytes.Equal(a, c.s.in(packet)) {
+			t.Fatalf("attribute %d: %q, layeh has %q, %v", c.t, c.s.in(packet), a, ok)
+		}
+	}
+	var out reply
+	out.begin(make([]byte, 0, maxPacket), codeAccessReject, packet[1])
+	out.copyProxyStates(packet, &v)
+	if len(out.buf) != headerSize+18+v.proxyBytes {
+		t.Fatalf("%d octets of Proxy-State, want %d", len(out.buf)-headerSize-18, v.proxyBytes)
+	}
+}
+
+// FuzzState feeds States: nothing but what was sealed for this client opens.
+func FuzzState(f *testing.F) {
+	s, _, ring := fuzzServer(f)
+	c := s.settings.Load().list[0]
+	box := ring.Box("radius-state")
+	plain := append(login.Progress{}.MarshalBinary(), login.ReasonOK...)
+	good := box.Seal(nil, c.stateAAD, plain)
+	if _, ok := s.openState(c, good); !ok {
+		f.Fatal("a good State does not open")
+	}
+	f.Add(good)
+	f.Add(box.Seal(nil, []byte("radius state\x00other"), plain))
+	f.Add([]byte{})
+	f.Add(good[:len(good)-1])
+	f.Add(append(bytes.Clone(good), 0))
+	f.Fuzz(func(t *testing.T, state []byte) {
+		if _, ok := s.openState(c, state); ok && !bytes.Equal(state, good) {
+			t.Fatalf("%x opens", state)
+		}
+		// What opens is still parsed as if it were foreign.
+		if p, ok := s.openState(c, box.Seal(nil, c.stateAAD, state)); ok {
+			if again := p.MarshalBinary(); !bytes.Equal(again, state) {
+				t.Fatalf("%x parses, and is written as %x", state, again)
+			}
+		}
+	})
+}

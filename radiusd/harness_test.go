@@ -1,0 +1,519 @@
+package radiusd
+
+import (
+	"bytes"
+	"context"
+	"crypto/hmac"
+	"crypto/md5"
+	"log/slog"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"golang.org/x/mod/sumdb/note"
+	"layeh.com/radius"
+	"layeh.com/radius/rfc2865"
+	"layeh.com/radius/rfc2869"
+
+	"sallyport/internal/audit"
+	"sallyport/internal/login"
+	"sallyport/internal/policy"
+	"sallyport/internal/seal"
+	"sallyport/internal/throttle"
+	"sallyport/otp"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const (
+	testSecret = "xyzzy5461-xyzzy5461-xyzz"
+	password   = "open sesame"
+)
+
+var (
+	noon = time.Date(2026, 6, 30, 12, 0, 0, 0, time.UTC)
+	seed = []byte("12345678901234567890")
+)
+
+// rig is a server on loopback sockets with a real gate and a real log behind it, and a clock that stands until it is set.
+type rig struct {
+	t      *testing.T
+	server *Server
+	gate   *hooked
+	login  *login.Gate
+	log    *audit.Log
+	ring   *seal.Ring
+	meter  *counter
+	lines  *logLines
+	addr   netip.AddrPort
+	stop   func()
+
+	mu    sync.Mutex
+	clock time.Time // guarded by mu
+}
+
+// passwords is a first factor that knows one.
+type passwords struct{}
+
+func (passwords) Method() string { return "password" }
+
+func (passwords) Check(_ context.Context, person string, typed login.Secret, _ string) error {
+	if person == "" || typed.Reveal() != password {
+		return login.ErrWrong
+	}
+	return nil
+}
+
+// hooked is a gate that a test can hold up, and that counts how often it was asked.
+type hooked struct {
+	Gate
+	mu     sync.Mutex
+	before func(login.Attempt) // guarded by mu
+	asked  int                 // guarded by mu
+	last   login.Attempt       // guarded by mu
+}
+
+func (h *hooked) hook(a login.Attempt) {
+	h.mu.Lock()
+	h.asked++
+	h.last = a
+	before := h.before
+	h.mu.Unlock()
+	if before != nil {
+		before(a)
+	}
+}
+
+func (h *hooked) set(before func(login.Attempt)) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.before = before
+}
+
+func (h *hooked) count() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.asked
+}
+
+func (h *hooked) attempt() login.Attempt {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.last
+}
+
+func (h *hooked) Decide(ctx context.Context, a login.Attempt) login.Outcome {
+	h.hook(a)
+	return h.Gate.Decide(ctx, a)
+}
+
+func (h *hooked) Begin(ctx context.Context, a login.Attempt) login.Outcome {
+	h.hook(a)
+	return h.Gate.Begin(ctx, a)
+}
+
+func (h *hooked) Finish(ctx context.Context, p login.Progress, a login.Attempt) login.Outcome {
+	h.hook(a)
+	return h.Gate.Finish(ctx, p, a)
+}
+
+func (h *hooked) Refuse(ctx context.Context, a login.Attempt, r login.Reason) login.Outcome {
+	h.hook(a)
+	return h.Gate.Refuse(ctx, a, r)
+}
+
+// counter is a Meter that remembers, and lets tests await.
+type counter struct {
+	mu      sync.Mutex
+	changed chan struct{} // closed and replaced at each change
+	drops   map[string]int
+	replies map[string]int // by reason
+	resends int
+}
+
+func newCounter() *counter {
+	return &counter{changed: make(chan struct{}), drops: make(map[string]int), replies: make(map[string]int)}
+}
+
+func (c *counter) change(f func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f()
+	close(c.changed)
+	c.changed = make(chan struct{})
+}
+
+func (c *counter) Drop(_, reason string, _ netip.Addr) { c.change(func() { c.drops[reason]++ }) }
+func (c *counter) Reply(_, _, reason string, _ time.Duration) {
+	c.change(func() { c.replies[reason]++ })
+}
+func (c *counter) Resend(string)  { c.change(func() { c.resends++ }) }
+func (c *counter) QueueDepth(int) { c.change(func() {}) }
+
+// await waits until ok says so of the counts.
+func (c *counter) await(t *testing.T, what string, ok func(*counter) bool) {
+	t.Helper()
+	deadline := time.After(10 * time.Second)
+	for {
+		c.mu.Lock()
+		good, changed := ok(c), c.changed
+		c.mu.Unlock()
+		if good {
+			return
+		}
+		select {
+		case <-changed:
+		case <-deadline:
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			t.Fatalf("%s: did not come; drops %v, replies %v, resends %d", what, c.drops, c.replies, c.resends)
+		}
+	}
+}
+
+func (c *counter) dropped(reason string) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.drops[reason]
+}
+
+// logLines keeps what is logged.
+type logLines struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logLines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logLines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+func everybody(mode Mode) Client {
+	return Client{
+		Name: "vpn", Prefix: netip.MustParsePrefix("127.0.0.0/8"), Secret: []byte(testSecret), Mode: mode,
+		RequireMessageAuthenticator: true, StatusServer: true, Class: "remote", Tags: []string{"edge"},
+	}
+}
+
+func mustReply(t testing.TB, attrs map[string][]string) *Reply {
+	t.Helper()
+	r, errs := CompileReply(attrs)
+	if len(errs) > 0 {
+		t.Fatal(errs)
+	}
+	return r
+}
+
+// newRig starts a server for the clients on 127.0.0.1. Options may be changed before.
+func newRig(t *testing.T, change func(*Options), clients ...Client) *rig {
+	t.Helper()
+	return newRigOn(t, "127.0.0.1:0", change, clients...)
+}
+
+func newRigOn(t *testing.T, address string, change func(*Options), clients ...Client) *rig {
+	t.Helper()
+	r := &rig{t: t, clock: noon, meter: newCounter(), lines: new(logLines)}
+	r.openGate()
+	var err error
+	if r.ring, err = seal.Create(filepath.Join(t.TempDir(), "ring"), noon); err != nil {
+		t.Fatal(err)
+	}
+	o := Options{
+		Gate: r.gate, Box: r.ring.Box("radius-state"), Now: r.now, Meter: r.meter,
+		Log: slog.New(slog.NewTextHandler(r.lines, nil)), Node: "gw1",
+	}
+	if change != nil {
+		change(&o)
+	}
+	r.server = NewServer(o)
+	r.configure(clients...)
+	conn := listen(t, address)
+	r.addr = conn.LocalAddr().(*net.UDPAddr).AddrPort()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- r.server.Serve(ctx, conn) }()
+	r.stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Serve: %v", err)
+		}
+		conn.Close()
+	})
+	t.Cleanup(func() {
+		r.stop()
+		if strings.Contains(r.lines.String(), "reason=panic") {
+			t.Errorf("something panicked:\n%s", r.lines)
+		}
+		for _, secret := range []string{testSecret, password} { // P9
+			if strings.Contains(r.lines.String(), secret) {
+				t.Errorf("a secret is in the log:\n%s", r.lines)
+			}
+		}
+	})
+	return r
+}
+
+func (r *rig) configure(clients ...Client) {
+	r.t.Helper()
+	err := r.server.SetConfig(&Config{
+		Clients: clients, ChallengeFor: 2 * time.Minute,
+		Replies: map[string]*Reply{"network team": mustReply(r.t, map[string][]string{
+			"Cisco-AVPair": {"shell:priv-lvl=15", "shell:roles=admin"}, "Class": {"network", "second"}, "Service-Type": {"NAS-Prompt-User"},
+		})},
+	})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func (r *rig) openGate() {
+	t := r.t
+	skey, vkey, err := audit.NewKey("sallyport/test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := note.NewSigner(skey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	verifier, err := note.NewVerifier(vkey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.login, err = login.New(login.Options{
+		First: passwords{}, Now: r.now, Blind: func(string) string { return "blinded" },
+		Policy: &login.Policy{
+			Settings: login.Settings{Skew: 1, LookAhead: 10, Lock: throttle.Settings{After: 5, For: time.Minute, HardAfter: 10, HardFor: time.Hour}, ChallengeFor: 2 * time.Minute},
+			Rules: policy.Rules{
+				{Name: "network team", Groups: []string{"network"}, To: []string{"vpn", "tag:edge"}, May: []policy.Capability{policy.Login}, Idle: 90 * time.Second, Max: time.Hour},
+				{Name: "no reply", Groups: []string{"plain"}, To: []string{"*"}, May: []policy.Capability{policy.Login}},
+			},
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	r.log, err = audit.Open(audit.Options{
+		Dir: filepath.Join(dir, "journal"), CheckpointFile: filepath.Join(dir, "checkpoint"), Node: "test", Signer: signer, Verifier: verifier,
+		Now: r.now, Restore: r.login.Restore, Replay: func(rec *audit.Record, _ []byte) error { return r.login.Replay(rec) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := r.log.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	for _, c := range []login.Change{
+		{PutPerson: &login.Person{Name: "alice", Kind: login.Staff, Groups: []string{"network"}}},
+		{PutToken: &login.Token{ID: "tk-alice", Person: "alice", State: login.TokenActive, Seed: seed, Params: otp.Default()}},
+		{PutPerson: &login.Person{Name: "bob", Kind: login.Staff, Groups: []string{"plain"}}},
+		{PutToken: &login.Token{ID: "tk-bob", Person: "bob", State: login.TokenActive, Seed: seed, Params: otp.Default()}},
+	} {
+		r.login.Apply(c)
+	}
+	r.login.SetLog(r.log)
+	r.gate = &hooked{Gate: r.login}
+}
+
+func (r *rig) now() time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.clock
+}
+
+func (r *rig) advance(d time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.clock = r.clock.Add(d)
+}
+
+// code is the present code of everybody who has a token here.
+func (r *rig) code() string {
+	p := otp.Default()
+	return otp.Code(seed, p, p.StepAt(r.now()))
+}
+
+func listen(t testing.TB, address string) *net.UDPConn {
+	t.Helper()
+	a, err := net.ResolveUDPAddr("udp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := net.ListenUDP("udp", a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return conn
+}
+
+// nas is a client's socket.
+type nas struct {
+	t      *testing.T
+	conn   *net.UDPConn
+	secret string
+}
+
+// from opens a client's socket at a loopback address.
+func (r *rig) from(ip string) *nas {
+	r.t.Helper()
+	conn, err := net.DialUDP("udp", &net.UDPAddr{IP: net.ParseIP(ip)}, net.UDPAddrFromAddrPort(r.addr))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() { conn.Close() })
+	return &nas{r.t, conn, testSecret}
+}
+
+func (r *rig) nas() *nas { return r.from("127.0.0.1") }
+
+type attr struct {
+	Type  radius.Type
+	Value string
+}
+
+// request makes an Access-Request with layeh's codec, signed with crypto/hmac, Message-Authenticator last: servers must not care.
+func (n *nas) request(id byte, attrs ...attr) []byte {
+	return n.packet(radius.CodeAccessRequest, id, attrs...)
+}
+
+func (n *nas) packet(code radius.Code, id byte, attrs ...attr) []byte {
+	n.t.Helper()
+	raw := n.unsigned(code, id, append(attrs, attr{rfc2869.MessageAuthenticator_Type, strings.Repeat("\x00", 16)})...)
+	return resign(raw, n.secret)
+}
+
+// resign fills in the last attribute, which is the Message-Authenticator.
+func resign(raw []byte, secret string) []byte {
+	value := raw[len(raw)-16:]
+	clear(value)
+	mac := hmac.New(md5.New, []byte(secret))
+	mac.Write(raw)
+	copy(value, mac.Sum(nil))
+	return raw
+}
+
+func (n *nas) unsigned(code radius.Code, id byte, attrs ...attr) []byte {
+	n.t.Helper()
+	p := radius.New(code, []byte(n.secret))
+	p.Identifier = id
+	for _, a := range attrs {
+		if a.Type == rfc2865.UserPassword_Type {
+			hidden, err := radius.NewUserPassword([]byte(a.Value), p.Secret, p.Authenticator[:])
+			if err != nil {
+				n.t.Fatal(err)
+			}
+			a.Value = string(hidden)
+		}
+		p.Add(a.Type, radius.Attribute(a.Value))
+	}
+	raw, err := p.Encode()
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return raw
+}
+
+// pap is what a NAS sends of somebody's login.
+func pap(user, typed string, more ...attr) []attr {
+	return append([]attr{
+		{rfc2865.UserName_Type, user},
+		{rfc2865.UserPassword_Type, typed},
+		{rfc2865.NASIPAddress_Type, "\x0a\x00\x00\x01"},
+		{rfc2865.CallingStationID_Type, "192.0.2.7"},
+	}, more...)
+}
+
+func (n *nas) send(raw []byte) {
+	n.t.Helper()
+	if _, err := n.conn.Write(raw); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+// receive waits for an answer's bytes.
+func (n *nas) receive() []byte {
+	n.t.Helper()
+	if err := n.conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		n.t.Fatal(err)
+	}
+	buf := make([]byte, maxPacket+1)
+	k, err := n.conn.Read(buf)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return buf[:k]
+}
+
+// ask sends a request and checks what every answer must have, with the standard library's HMAC and layeh's codec.
+func (n *nas) ask(raw []byte) *radius.Packet {
+	n.t.Helper()
+	n.send(raw)
+	return n.checked(raw, n.receive())
+}
+
+func (n *nas) checked(request, answer []byte) *radius.Packet {
+	n.t.Helper()
+	if !radius.IsAuthenticResponse(answer, request, []byte(n.secret)) {
+		n.t.Fatal("the Response Authenticator is wrong")
+	}
+	p, err := radius.Parse(answer, []byte(n.secret))
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	if int(answer[2])<<8|int(answer[3]) != len(answer) {
+		n.t.Error("the answer is padded") // pam_radius refuses those
+	}
+	if p.Identifier != request[1] {
+		n.t.Errorf("identifier %d, want %d", p.Identifier, request[1])
+	}
+	if len(p.Attributes) == 0 || p.Attributes[0].Type != rfc2869.MessageAuthenticator_Type {
+		n.t.Fatal("Message-Authenticator is not the first attribute")
+	}
+	signed := bytes.Clone(answer)
+	copy(signed[4:20], request[4:20])
+	clear(signed[22:38])
+	mac := hmac.New(md5.New, []byte(n.secret))
+	mac.Write(signed)
+	if !hmac.Equal(mac.Sum(nil), answer[22:38]) {
+		n.t.Fatal("the Message-Authenticator is wrong")
+	}
+	return p
+}
+
+// types lists the attributes of a packet.
+func types(p *radius.Packet) []radius.Type {
+	var list []radius.Type
+	for _, a := range p.Attributes {
+		list = append(list, a.Type)
+	}
+	return list
+}
+
+func values(p *radius.Packet, t radius.Type) []string {
+	var list []string
+	for _, a := range p.Attributes {
+		if a.Type == t {
+			list = append(list, string(a.Attribute))
+		}
+	}
+	return list
+}
+
+func newQuiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+func newFrozen() func() time.Time { return func() time.Time { return noon } }

@@ -1,0 +1,262 @@
+package radiusd
+
+import (
+	"context"
+	"math"
+	"time"
+	"unicode/utf8"
+
+	"layeh.com/radius"
+
+	"sallyport/internal/login"
+)
+
+const (
+	codeAccessAccept    = byte(radius.CodeAccessAccept)
+	codeAccessReject    = byte(radius.CodeAccessReject)
+	codeAccessChallenge = byte(radius.CodeAccessChallenge)
+
+	protocol = "radius"
+
+	promptNoEcho, promptEcho = 0, 1 // RFC 2869 section 5.10
+)
+
+// openState tells whether a State is one of ours for this client. One that is not is told apart from none at all: it
+// never becomes a first round.
+func (s *Server) openState(c *client, state []byte) (login.Progress, bool) {
+	plain, err := s.box.Open(c.stateAAD, state)
+	if err != nil {
+		return login.Progress{}, false
+	}
+	p, err := login.ParseProgress(plain)
+	return p, err == nil
+}
+
+// handle judges a request and answers it, on a worker.
+func (s *Server) handle(r *request) {
+	ln := r.listener
+	defer func() {
+		if p := recover(); p != nil {
+			s.panicked(r, p)
+		}
+		*r = request{buf: r.buf, control: r.control}
+		s.requests.Put(r)
+		ln.pending.Done()
+	}()
+	tools := s.tools.Get().(*toolbox)
+	defer s.tools.Put(tools)
+
+	outcome := s.judge(ln.ctx, r, tools.digester)
+	if outcome.Unanswerable() {
+		s.cache.abort(r.entry)
+		r.entry = nil
+		s.drop(r.client, dropLogDown, r.from.Addr(), "why", string(outcome.Reason()))
+		return
+	}
+	packet, ok := s.render(r, tools, outcome)
+	if !ok {
+		s.cache.abort(r.entry)
+		r.entry = nil
+		s.drop(r.client, dropReplySize, r.from.Addr())
+		return
+	}
+	wanted := s.cache.finish(r.entry, packet, s.now().Sub(s.start))
+	r.entry = nil
+	if !wanted {
+		s.drop(r.client, dropSuperseded, r.from.Addr())
+		return
+	}
+	if err := ln.send(r, packet); err != nil {
+		s.drop(r.client, dropSend, r.from.Addr(), "err", err)
+		return
+	}
+	s.count(r, packet[0], outcome.Reason())
+}
+
+func (s *Server) count(r *request, code byte, reason login.Reason) {
+	t := r.client.tally
+	switch code {
+	case codeAccessAccept:
+		t.accepts.Add(1)
+	case codeAccessChallenge:
+		t.challenges.Add(1)
+	default:
+		t.rejects.Add(1)
+	}
+	s.meter.Reply(r.client.Name, radius.Code(code).String(), string(reason), s.now().Sub(r.received))
+}
+
+// judge makes an attempt of the request and has the Gate decide it.
+func (s *Server) judge(ctx context.Context, r *request, d *digester) login.Outcome {
+	c, v := r.client, &r.view
+	a := s.attempt(r)
+	if why := s.unsupported(r); why != dropNone {
+		s.drop(c, why, r.from.Addr())
+		return s.gate.Refuse(ctx, a, login.Reason(why.String()))
+	}
+	if v.state.present() && !r.opened {
+		return s.gate.Refuse(ctx, a, login.ReasonStateUnknown)
+	}
+	var clear [maxPassword]byte
+	typed := ""
+	if v.password.present() {
+		typed = string(d.password(c.key, v.password.in(r.packet), r.packet[4:headerSize], clear[:]))
+		clear = [maxPassword]byte{}
+	}
+	switch {
+	case r.opened:
+		a.Code = login.NewSecret(typed)
+		return s.gate.Finish(ctx, r.progress, a)
+	case !v.password.present():
+		return s.gate.Refuse(ctx, a, login.ReasonPasswordMissing)
+	case c.Mode == Challenge:
+		a.Password = login.NewSecret(typed)
+		return s.gate.Begin(ctx, a)
+	case c.Mode == Append:
+		password, code := split(typed, c.CodeDigits)
+		a.Password, a.Code = login.NewSecret(password), login.NewSecret(code)
+		return s.gate.Decide(ctx, a)
+	case c.Mode == Code:
+		a.Code, a.Proofs = login.NewSecret(typed), c.proofs
+		return s.gate.Decide(ctx, a)
+	default:
+		return login.Outcome{} // unanswerable: Validate lets no other mode through
+	}
+}
+
+// unsupported tells which way of logging in the request asks for, if it is one that is refused.
+func (s *Server) unsupported(r *request) dropReason {
+	v := &r.view
+	if v.eap.present() {
+		return refuseEAP
+	}
+	if v.chap || v.msCHAP {
+		return refuseMethod
+	}
+	if service, ok := uint32In(r.packet, v.service); ok && service == authorizeOnly {
+		return refuseService
+	}
+	return dropNone
+}
+
+// split takes the code off the end of what was typed. Where the end is no code, all of it is the password: which half
+// was wrong is then for the Gate to record, and for nobody to see.
+func split(typed string, digits int) (password, code string) {
+	at := len(typed) - digits
+	if at < 0 {
+		return typed, ""
+	}
+	for i := at; i < len(typed); i++ {
+		if typed[i] < '0' || typed[i] > '9' {
+			return typed, ""
+		}
+	}
+	return typed[:at], typed[at:]
+}
+
+// attempt makes the plain part of an attempt. The system is the client that the packet's source says it is, whatever
+// the NAS calls itself in attributes; those are only noted.
+func (s *Server) attempt(r *request) login.Attempt {
+	c, v, b := r.client, &r.view, r.packet
+	a := login.Attempt{
+		ID: login.NewID(), Name: v.userName.text(b), Protocol: protocol, Source: r.from,
+		System: c.system, Capability: login.MayLogin, Origin: c.Name,
+		Detail: make([]login.Detail, 0, 4),
+	}
+	note := func(key, value string) {
+		if value != "" {
+			a.Detail = append(a.Detail, login.Detail{Key: key, Value: value})
+		}
+	}
+	if calling := v.calling.text(b); calling != "" {
+		a.Origin += " " + calling
+		note("calling_station", calling)
+	}
+	note("called_station", v.called.text(b))
+	note("nas_identifier", v.nasID.text(b))
+	if ip := addrIn(b, v.nasIP); ip != "" {
+		note("nas_ip", ip)
+	} else {
+		note("nas_ip", addrIn(b, v.nasIPv6))
+	}
+	return a
+}
+
+// render is the one place where an outcome becomes bytes. Whatever is neither accepted nor challenged is rejected.
+func (s *Server) render(r *request, tools *toolbox, outcome login.Outcome) (packet []byte, ok bool) {
+	c, id := r.client, r.packet[1]
+	var out reply
+	if grant, accepted := outcome.Accepted(); accepted {
+		out.begin(tools.buf[:], codeAccessAccept, id)
+		out.addText(attrReplyMessage, cutText(outcome.Sentence(), maxValue))
+		s.addGrant(&out, r.settings.replies[grant.Rule], grant)
+	} else if progress, challenged := outcome.Challenged(); challenged {
+		out.begin(tools.buf[:], codeAccessChallenge, id)
+		var sealed [2 * maxValue]byte
+		state := s.box.Seal(sealed[:0], c.stateAAD, progress.MarshalBinary())
+		if len(state) > maxValue {
+			return nil, false
+		}
+		out.add(attrState, state)
+		out.addText(attrReplyMessage, c.Prompt)
+		echo := uint32(promptEcho)
+		if c.NoEcho {
+			echo = promptNoEcho
+		}
+		out.addUint32(attrPrompt, echo)
+		if r.settings.challengeFor > 0 {
+			out.addUint32(attrSessionTime, r.settings.challengeFor)
+		}
+	} else {
+		out.begin(tools.buf[:], codeAccessReject, id)
+		out.addText(attrReplyMessage, cutText(outcome.Sentence(), maxValue))
+		if r.view.eap.present() {
+			out.add(attrEAPMessage, eapFailure(r.view.eap.in(r.packet)))
+		}
+	}
+	out.copyProxyStates(r.packet, &r.view)
+	if len(out.buf) > maxPacket {
+		return nil, false
+	}
+	return out.sign(tools.digester, c.key, r.packet[4:headerSize]), true
+}
+
+// addGrant adds what the rule's reply says, and the rule's bounds on time where the reply says nothing of them.
+func (s *Server) addGrant(out *reply, by *Reply, grant login.Grant) {
+	if by == nil {
+		by = new(Reply)
+	}
+	out.buf = append(out.buf, by.wire...)
+	if grant.Max > 0 && !by.sessionTimeout {
+		out.addUint32(attrSessionTime, seconds(grant.Max))
+	}
+	if grant.Idle > 0 && !by.idleTimeout {
+		out.addUint32(attrIdleTime, seconds(grant.Idle))
+	}
+}
+
+// seconds rounds up, since 0 would mean no bound to some NAS.
+func seconds(d time.Duration) uint32 {
+	return uint32(min((d+time.Second-1)/time.Second, math.MaxUint32))
+}
+
+// eapFailure ends an EAP conversation as RFC 3579 section 2.1 wants it with an Access-Reject.
+func eapFailure(request []byte) []byte {
+	const failure = 4 // RFC 3748 section 4.2
+	id := byte(0)
+	if len(request) > 1 {
+		id = request[1]
+	}
+	return []byte{failure, id, 0, 4}
+}
+
+// cutText shortens s to at most n bytes without splitting a character.
+func cutText(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n]
+}

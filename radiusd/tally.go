@@ -1,0 +1,222 @@
+package radiusd
+
+import (
+	"log/slog"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// dropLogEvery is how often one reason of one client's drops is logged.
+	dropLogEvery = time.Minute
+	// maxStrangers bounds the addresses that are remembered without being clients. Source addresses of datagrams are
+	// free to forge, so the oldest make room for new ones.
+	maxStrangers = 256
+	// strangerLines bounds the log lines about strangers in each dropLogEvery.
+	strangerLines = 10
+)
+
+// Meter counts what happens, for metrics. Its methods are called concurrently, on the path of every packet, and must
+// not block. Client is a configured name, or "" for addresses that are nobody's.
+type Meter interface {
+	Drop(client, reason string, addr netip.Addr)
+	Reply(client, code, reason string, d time.Duration)
+	Resend(client string)
+	QueueDepth(waiting int)
+}
+
+type noMeter struct{}
+
+func (noMeter) Drop(string, string, netip.Addr)             {}
+func (noMeter) Reply(string, string, string, time.Duration) {}
+func (noMeter) Resend(string)                               {}
+func (noMeter) QueueDepth(int)                              {}
+
+// tally is what is known of one client's packets since the start. It outlives reloads.
+type tally struct {
+	cached                          atomic.Int64 // entries in the reply cache
+	requests, withAuth, withoutAuth atomic.Uint64
+	proxyState, withoutNAS, resends atomic.Uint64
+	accepts, rejects, challenges    atomic.Uint64
+	status                          atomic.Uint64
+	lastSeen                        atomic.Int64 // Unix nanoseconds; 0: never
+	drops                           [dropReasons]dropCount
+	statusWindow                    atomic.Int64 // second<<16 | answers in it
+}
+
+type dropCount struct {
+	n      atomic.Uint64
+	logged atomic.Int64  // when, as Unix nanoseconds
+	before atomic.Uint64 // n when it was logged
+}
+
+// due counts a drop, and tells whether a line about it is due, and how many drops it stands for.
+func (d *dropCount) due(now time.Time) (since uint64, ok bool) {
+	n := d.n.Add(1)
+	last, at := d.logged.Load(), now.UnixNano()
+	age := time.Duration(at - last)
+	if last != 0 && age >= 0 && age < dropLogEvery || !d.logged.CompareAndSwap(last, at) {
+		return 0, false
+	}
+	return n - d.before.Swap(n), true
+}
+
+// ClientStats is what is known of one client since the server's start.
+type ClientStats struct {
+	Name     string
+	Prefix   netip.Prefix
+	LastSeen time.Time // zero: never
+
+	// Requests are Access-Requests that were well formed and, where signed, rightly so; the next four are of these.
+	// They tell which of RequireMessageAuthenticator and LimitProxyState can be set.
+	Requests                    uint64
+	WithMessageAuthenticator    uint64
+	WithoutMessageAuthenticator uint64 // also counted when dropped for it
+	WithProxyState              uint64
+	WithoutNAS                  uint64 // neither NAS-IP-Address nor NAS-Identifier (RFC 2865 section 4.1)
+
+	Accepts, Rejects, Challenges uint64
+	StatusServer, Resends        uint64
+	Drops                        map[string]uint64 // by reason; only those that happened
+	RequireMessageAuthenticator  bool
+	LimitProxyState              bool
+}
+
+// StrangerStats is an address that is no client and sent something.
+type StrangerStats struct {
+	Addr     netip.Addr
+	Packets  uint64
+	LastSeen time.Time
+}
+
+func (c *client) stats() ClientStats {
+	t := c.tally
+	s := ClientStats{
+		Name: c.Name, Prefix: c.Prefix,
+		Requests: t.requests.Load(), WithMessageAuthenticator: t.withAuth.Load(), WithoutMessageAuthenticator: t.withoutAuth.Load(),
+		WithProxyState: t.proxyState.Load(), WithoutNAS: t.withoutNAS.Load(),
+		Accepts: t.accepts.Load(), Rejects: t.rejects.Load(), Challenges: t.challenges.Load(),
+		StatusServer: t.status.Load(), Resends: t.resends.Load(), Drops: make(map[string]uint64),
+		RequireMessageAuthenticator: c.RequireMessageAuthenticator, LimitProxyState: c.LimitProxyState,
+	}
+	if ns := t.lastSeen.Load(); ns != 0 {
+		s.LastSeen = time.Unix(0, ns).UTC()
+	}
+	for reason := range t.drops {
+		if n := t.drops[reason].n.Load(); n > 0 {
+			s.Drops[dropReason(reason).String()] = n
+		}
+	}
+	return s
+}
+
+type stranger struct {
+	StrangerStats
+	logged time.Time
+}
+
+// strangers remembers addresses that are no client's.
+type strangers struct {
+	mu    sync.Mutex
+	index map[netip.Addr]int
+	list  []stranger
+	hand  int       // the next place to be given away
+	since time.Time // of the budget of lines
+	lines int
+}
+
+// saw counts a packet, and tells whether a line about it is due.
+func (s *strangers) saw(addr netip.Addr, now time.Time) (line bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.index == nil {
+		s.index = make(map[netip.Addr]int)
+	}
+	i, known := s.index[addr]
+	if !known {
+		if i = len(s.list); i < maxStrangers {
+			s.list = append(s.list, stranger{})
+		} else {
+			i, s.hand = s.hand, (s.hand+1)%maxStrangers
+			delete(s.index, s.list[i].Addr)
+		}
+		s.list[i] = stranger{StrangerStats: StrangerStats{Addr: addr}}
+		s.index[addr] = i
+	}
+	s.list[i].Packets++
+	s.list[i].LastSeen = now
+	if age := now.Sub(s.since); age < 0 || age >= dropLogEvery {
+		s.since, s.lines = now, 0
+	}
+	age := now.Sub(s.list[i].logged)
+	if age >= 0 && age < dropLogEvery || s.lines >= strangerLines {
+		return false
+	}
+	s.lines++
+	s.list[i].logged = now
+	return true
+}
+
+func (s *strangers) stats() []StrangerStats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := make([]StrangerStats, len(s.list))
+	for i := range s.list {
+		list[i] = s.list[i].StrangerStats
+	}
+	slices.SortFunc(list, func(a, b StrangerStats) int { return b.LastSeen.Compare(a.LastSeen) })
+	return list
+}
+
+// drop counts a packet that gets no answer, and logs one line for each client and reason in dropLogEvery.
+func (s *Server) drop(c *client, why dropReason, addr netip.Addr, more ...any) {
+	now := s.now()
+	name := ""
+	if c == nil {
+		if s.strangers.saw(addr, now) {
+			s.log.Warn("radius packet from an address that is no client", "addr", addr.String(), "reason", why.String(), "hint", why.hint())
+		}
+	} else {
+		name = c.Name
+		if n, due := c.tally.drops[why].due(now); due {
+			args := append([]any{"client", name, "addr", addr.String(), "reason", why.String(), "count", n}, more...)
+			if h := why.hint(); h != "" {
+				args = append(args, "hint", h)
+			}
+			s.log.Warn("radius packet dropped", args...)
+		}
+	}
+	s.meter.Drop(name, why.String(), addr)
+}
+
+// Stats tells of every client since the start, in the order of their names.
+func (s *Server) Stats() []ClientStats {
+	set := s.settings.Load()
+	list := make([]ClientStats, 0, len(set.list))
+	for _, c := range set.list {
+		list = append(list, c.stats())
+	}
+	slices.SortFunc(list, func(a, b ClientStats) int { return strings.Compare(a.Name, b.Name) })
+	return list
+}
+
+// Strangers tells of the addresses that sent something lately and are no client's, the latest first. At most 256 are
+// remembered.
+func (s *Server) Strangers() []StrangerStats { return s.strangers.stats() }
+
+var _ slog.LogValuer = Client{}
+
+// LogValue shows a client without its secret.
+func (c Client) LogValue() slog.Value {
+	return slog.GroupValue(slog.String("name", c.Name), slog.String("prefix", c.Prefix.String()), slog.String("mode", string(c.Mode)))
+}
+
+// String shows a client without its secret.
+func (c Client) String() string { return c.Name + " " + c.Prefix.String() + " " + string(c.Mode) }
+
+// GoString shows a client without its secret.
+func (c Client) GoString() string { return "radiusd.Client{" + c.String() + "}" }

@@ -1,0 +1,153 @@
+// Package route says which target a client means: by host and port of a jump, or by the parts of a user name. It is
+// pure: no clock, no I/O.
+package route
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// JumpMode is what `ssh -J` to a target means. The zero value refuses.
+type JumpMode uint8
+
+// The modes of a jump.
+const (
+	Off      JumpMode = iota // no jump
+	Opaque                   // end to end between client and target; only bytes are counted
+	Recorded                 // only with a recording
+)
+
+var jumpWords = [...]string{Off: "off", Opaque: "opaque", Recorded: "recorded"}
+
+func (m JumpMode) String() string {
+	if int(m) < len(jumpWords) {
+		return jumpWords[m]
+	}
+	return "JumpMode(" + strconv.Itoa(int(m)) + ")"
+}
+
+// ParseJumpMode reads the words of the configuration: off, opaque, recorded.
+func ParseJumpMode(word string) (JumpMode, error) {
+	if i := slices.Index(jumpWords[:], word); i >= 0 {
+		return JumpMode(i), nil
+	}
+	return Off, fmt.Errorf("jump is %q: want %s", word, strings.Join(jumpWords[:], ", "))
+}
+
+// Target is an SSH server behind the gateway.
+type Target struct {
+	Name    string // letters, digits, dot, hyphen, underscore; matched without regard to case
+	Address string // host:port
+	Account string // the account at the target, for proxied sessions; a jump brings its own
+	Class   string // privileged-internal, ...
+	Tags    []string
+	Jump    JumpMode
+}
+
+// maxTargetName bounds a target's name, in bytes.
+const maxTargetName = 64
+
+// Table is a checked list of targets, indexed. It is never changed.
+type Table struct {
+	all       []Target
+	byName    map[string]*Target   // by lower-case name
+	byAddress map[string][]*Target // by canonical address
+}
+
+// NewTable checks targets, and names every mistake.
+func NewTable(targets []Target) (*Table, error) {
+	t := &Table{all: slices.Clone(targets), byName: make(map[string]*Target), byAddress: make(map[string][]*Target)}
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	for i := range t.all {
+		x := &t.all[i]
+		if !validTargetName(x.Name) {
+			bad("target name %q: want 1 to %d letters, digits, dots, hyphens and underscores, and no address", x.Name, maxTargetName)
+		}
+		if t.byName[foldName(x.Name)] != nil {
+			bad("target name %q is there twice (case does not count)", x.Name)
+		}
+		if x.Jump > Recorded {
+			bad("target %s: unknown jump mode %v", x.Name, x.Jump)
+		}
+		t.byName[foldName(x.Name)] = x
+		host, port, err := splitAddress(x.Address)
+		if err != nil {
+			bad("target %s: %w", x.Name, err)
+			continue
+		}
+		key := addressKey(host, port)
+		t.byAddress[key] = append(t.byAddress[key], x)
+	}
+	return t, errors.Join(errs...)
+}
+
+// All returns the targets, in the order of the configuration. They are not to be changed.
+func (t *Table) All() []Target { return t.all }
+
+func validTargetName(name string) bool {
+	if name == "" || len(name) > maxTargetName {
+		return false
+	}
+	for i := range len(name) {
+		switch c := name[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '_':
+		case i > 0 && (c == '.' || c == '-'):
+		default:
+			return false
+		}
+	}
+	_, err := netip.ParseAddr(name)
+	return err != nil && name[len(name)-1] != '.'
+}
+
+// foldName makes names comparable: ssh(1) puts host names into lower case before it asks for them.
+func foldName(name string) string { return strings.ToLower(strings.TrimSuffix(name, ".")) }
+
+func splitAddress(address string) (host string, port uint16, err error) {
+	host, service, err := net.SplitHostPort(address)
+	if err != nil {
+		return "", 0, fmt.Errorf("address %q: want host:port", address)
+	}
+	n, err := strconv.ParseUint(service, 10, 16)
+	if err != nil || n == 0 || host == "" {
+		return "", 0, fmt.Errorf("address %q: want a host, and a port from 1 to 65535", address)
+	}
+	return host, uint16(n), nil
+}
+
+// addressKey gives the many spellings of an address one form.
+func addressKey(host string, port uint16) string {
+	if ip, err := netip.ParseAddr(host); err == nil {
+		host = ip.Unmap().String()
+	} else {
+		host = foldName(host)
+	}
+	return net.JoinHostPort(host, strconv.Itoa(int(port)))
+}
+
+// sshPort is what ssh(1) asks for when no port is named.
+const sshPort = 22
+
+// Find returns the target that a client means by host and port: a target's name with port 22 or the port of its
+// address, or its address. An address that several targets share means none of them, since they may be under different
+// rules.
+func (t *Table) Find(host string, port uint32) (*Target, bool) {
+	if port == 0 || port > 65535 {
+		return nil, false
+	}
+	if x := t.byName[foldName(host)]; x != nil {
+		_, own, err := splitAddress(x.Address)
+		return x, err == nil && (port == sshPort || port == uint32(own))
+	}
+	shared := t.byAddress[addressKey(host, uint16(port))]
+	if len(shared) != 1 {
+		return nil, false
+	}
+	return shared[0], true
+}
