@@ -31,7 +31,12 @@ func fuzzServer(f *testing.F) (*Server, *listener, *seal.Ring) {
 	if err := s.SetConfig(&Config{Clients: []Client{lenient}}); err != nil {
 		f.Fatal(err)
 	}
-	return s, &listener{conn: conn, ctx: f.Context(), id: 1}, ring
+	ln, err := openListener(conn, func(*client, netip.Addr, error) {})
+	if err != nil {
+		f.Fatal(err)
+	}
+	ln.ctx, ln.id = f.Context(), 1
+	return s, ln, ring
 }
 
 // FuzzPacket feeds datagrams through the whole path: no bytes may panic, loop, or change what a good packet means. Each

@@ -39,7 +39,7 @@ func (s *Server) handle(r *request) {
 		if p := recover(); p != nil {
 			s.panicked(r, p)
 		}
-		*r = request{buf: r.buf, control: r.control}
+		r.facts = facts{}
 		s.requests.Put(r)
 		ln.pending.Done()
 	}()
@@ -66,10 +66,7 @@ func (s *Server) handle(r *request) {
 		s.drop(r.client, dropSuperseded, r.from.Addr())
 		return
 	}
-	if err := ln.send(r, packet); err != nil {
-		s.drop(r.client, dropSend, r.from.Addr(), "err", err)
-		return
-	}
+	ln.out.post(r, packet)
 	s.count(r, packet[0], outcome.Reason())
 }
 

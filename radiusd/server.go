@@ -93,6 +93,13 @@ type Server struct {
 
 // request is a datagram on its way from the socket to its answer. Whoever holds it owns it alone.
 type request struct {
+	facts
+	control [maxControl]byte
+	buf     [maxPacket]byte
+}
+
+// facts is what is known of a request beside its bytes. It is cleared when the request's memory is used again.
+type facts struct {
 	listener   *listener
 	src        netip.AddrPort // as the socket gave it, where the answer goes
 	from       netip.AddrPort // the same without v4-in-v6 mapping
@@ -108,9 +115,6 @@ type request struct {
 	lane     lane
 	opened   bool // the State is one of ours, and holds progress
 	progress login.Progress
-
-	control [maxControl]byte
-	buf     [maxPacket]byte
 }
 
 // toolbox is what making a reply needs.
@@ -169,7 +173,9 @@ func (s *Server) Serve(ctx context.Context, conn *net.UDPConn) error {
 	if fips140.Enforced() {
 		return errors.New("RADIUS over UDP is made of MD5, which GODEBUG=fips140=only forbids")
 	}
-	ln, err := openListener(conn)
+	ln, err := openListener(conn, func(c *client, to netip.Addr, err error) {
+		s.drop(c, dropSend, to, "err", err)
+	})
 	if err != nil {
 		return err
 	}

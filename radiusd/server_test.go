@@ -3,10 +3,14 @@ package radiusd
 import (
 	"bytes"
 	"context"
+	"encoding/hex"
 	"errors"
+	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -198,6 +202,57 @@ func TestClosed(t *testing.T) {
 	conn.Close()
 	if err := <-done; !errors.Is(err, net.ErrClosed) && !strings.Contains(err.Error(), "closed") {
 		t.Errorf("error %v", err)
+	}
+}
+
+// An error of the socket that passes is said, and does not end the service or spin.
+func TestReadError(t *testing.T) {
+	r := newRig(t, nil, everybody(Code))
+	conn := listen(t, "127.0.0.1:0")
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- r.server.Serve(ctx, conn) }()
+	if err := conn.SetReadDeadline(time.Unix(1, 0)); err != nil { // every read fails from now on
+		t.Fatal(err)
+	}
+	deadline := time.Now().Add(10 * time.Second)
+	for !strings.Contains(r.lines.String(), "retry_in=4ms") {
+		if time.Now().After(deadline) {
+			t.Fatalf("not said:\n%s", r.lines)
+		}
+		runtime.Gosched()
+	}
+	if err := conn.SetReadDeadline(time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	r.addr = conn.LocalAddr().(*net.UDPAddr).AddrPort()
+	n := r.nas()
+	n.ask(n.packet(radius.CodeStatusServer, 1))
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	conn.Close()
+}
+
+// However a client is printed, its secret is not (P9).
+func TestPrinted(t *testing.T) {
+	c := everybody(Code)
+	cfg := &Config{Clients: []Client{c}}
+	s, err := cfg.ready(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	slog.New(slog.NewTextHandler(&out, nil)).Info("x", "client", c, "config", cfg, "ready", s.list[0])
+	slog.New(slog.NewJSONHandler(&out, nil)).Info("x", "client", c)
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x"} {
+		fmt.Fprintf(&out, verb+verb+verb+"\n", c, *cfg, s.list[0])
+	}
+	for _, form := range []string{testSecret, hex.EncodeToString([]byte(testSecret)), fmt.Sprint([]byte(testSecret))} {
+		if strings.Contains(out.String(), form) {
+			t.Errorf("the secret is printed as %s:\n%s", form, &out)
+		}
 	}
 }
 

@@ -28,22 +28,20 @@ type listener struct {
 	// anyAddr tells that the socket is bound to no address. Replies must then name the address that was asked, or a
 	// host with several sends them from another, and the NAS drops them.
 	anyAddr bool
+	out     *outbox
 	ctx     context.Context // of the decisions: lives on while the socket is drained
 	pending sync.WaitGroup  // requests that were accepted and not answered yet
 }
 
-func openListener(conn *net.UDPConn) (*listener, error) {
+func openListener(conn *net.UDPConn, failed func(*client, netip.Addr, error)) (*listener, error) {
 	local, ok := conn.LocalAddr().(*net.UDPAddr)
 	if !ok {
 		return nil, fmt.Errorf("socket %v is not UDP", conn.LocalAddr())
 	}
 	ln := &listener{conn: conn, anyAddr: local.IP == nil || local.IP.IsUnspecified()}
-	if !ln.anyAddr {
-		return ln, nil
-	}
-	err := control(conn, func(fd int) error {
-		domain, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
-		if err != nil {
+	domain := 0
+	err := control(conn, func(fd int) (err error) {
+		if domain, err = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN); err != nil || !ln.anyAddr {
 			return err
 		}
 		if domain == unix.AF_INET6 {
@@ -54,6 +52,7 @@ func openListener(conn *net.UDPConn) (*listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("socket %v: destination addresses: %w", local, err)
 	}
+	ln.out = newOutbox(conn, domain, failed)
 	return ln, nil
 }
 
@@ -124,7 +123,7 @@ func answerFrom(control []byte) int {
 	return len(control) - len(rest)
 }
 
-// send answers r.
+// send answers r at once, on the reader.
 func (ln *listener) send(r *request, reply []byte) error {
 	if r.controlLen > 0 {
 		_, _, err := ln.conn.WriteMsgUDPAddrPort(reply, r.control[:r.controlLen], r.src)

@@ -66,8 +66,9 @@ type run struct {
 	// server has nothing left to do, over all decisions between. CPUUnderLoad is that of the measured time alone.
 	CPU          float64 `json:"cpu_us"`
 	CPUUnderLoad float64 `json:"cpu_under_load_us"`
-	Deferred     float64 `json:"settled_s"` // seconds until nothing was left to do
-	Settled      bool    `json:"settled"`   // false: the server was still at work after settleFor
+	Deferred     float64 `json:"settled_s"`        // seconds until nothing was left to do
+	Settled      bool    `json:"settled"`          // false: the server was still at work after settleFor
+	System       float64 `json:"cpu_system_share"` // of the server's CPU time under load, what the kernel used
 	Client       float64 `json:"client_cpu_us"`
 	Memory       memory  `json:"memory"` // most seen in the run, bytes
 	Idle         float64 `json:"machine_idle"`
@@ -112,7 +113,7 @@ func (b *bench) measureAll(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	b.dir = dir
-	if err := onDisk(dir); err != nil {
+	if err := b.checkDisk(dir); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, b.end()) }()
@@ -147,6 +148,23 @@ func (b *bench) measureAll(ctx context.Context) (err error) {
 			return err
 		}
 		b.Proofs = append(b.Proofs, p)
+	}
+	return nil
+}
+
+// checkDisk refuses a folder that is no disk, or has less room than the run may take.
+func (b *bench) checkDisk(dir string) error {
+	free, err := onDisk(dir)
+	if err != nil {
+		return err
+	}
+	const each = 60_000 * 1500 // bytes a second that a fast gateway records
+	need := uint64(2*2*b.repeats*(b.seconds+1)*each) + 1<<30
+	if b.side == peer {
+		need = 1 << 30
+	}
+	if free < need {
+		return fmt.Errorf("%s has %d MiB free, and the run may take %d: give another folder with -dir, or fewer -repeats or -seconds", dir, free>>20, need>>20)
 	}
 	return nil
 }
@@ -303,7 +321,7 @@ func (r *run) fill(o outcome, w watcher, used time.Duration, settled bool, syncs
 	r.P50, r.P99 = float64(percentile(took, 50))/1e6, float64(percentile(took, 99))/1e6
 	r.CPU, r.Settled = over(micros(used), float64(o.total)), settled
 	r.CPUUnderLoad, r.Client = over(micros(w.used), n), over(micros(w.own), n)
-	r.Memory, r.Idle, r.Steal = w.most, w.idle, w.steal
+	r.Memory, r.Idle, r.Steal, r.System = w.most, w.idle, w.steal, w.system
 	for _, t := range syncs {
 		r.SyncP50 += float64(t.p50) / 1e6 / float64(len(syncs))
 		r.SyncP99 += float64(t.p99) / 1e6 / float64(len(syncs))
@@ -333,20 +351,23 @@ type watcher struct {
 	pid         int
 	used, own   time.Duration
 	idle, steal float64 // shares of the machine's CPU time
+	system      float64 // share of the process's
 	most        memory
 	err         error
 
 	machine machine
+	times   times
 	stop    chan struct{}
 	stopped chan struct{}
 }
 
 func (w *watcher) begin() {
-	var err1, err2 error
+	var err1, err2, err3 error
 	w.machine, err1 = readMachine()
+	w.times, err3 = readTimes(w.pid)
 	w.own = ownCPU()
 	w.used, err2 = cpuTime(w.pid)
-	w.err = errors.Join(err1, err2)
+	w.err = errors.Join(err1, err2, err3)
 	w.stop, w.stopped = make(chan struct{}), make(chan struct{})
 	go w.sample()
 }
@@ -370,7 +391,11 @@ func (w *watcher) end() {
 	used, err1 := cpuTime(w.pid)
 	own := ownCPU()
 	m, err2 := readMachine()
-	w.err = errors.Join(w.err, err1, err2)
+	t, err3 := readTimes(w.pid)
+	w.err = errors.Join(w.err, err1, err2, err3)
+	if ticks := t.user - w.times.user + t.system - w.times.system; ticks > 0 {
+		w.system = float64(t.system-w.times.system) / float64(ticks)
+	}
 	w.used, w.own = used-w.used, own-w.own
 	total := float64(m.total - w.machine.total)
 	w.idle, w.steal = over(float64(m.idle-w.machine.idle), total), over(float64(m.steal-w.machine.steal), total)

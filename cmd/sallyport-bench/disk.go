@@ -46,15 +46,15 @@ func timeSync(dir string, d time.Duration) (syncTimes, error) {
 	return syncTimes{p50: percentile(took, 50), p99: percentile(took, 99)}, nil
 }
 
-// onDisk refuses folders where fdatasync does nothing.
-func onDisk(dir string) error {
+// onDisk says how many bytes are free, and refuses folders where fdatasync does nothing.
+func onDisk(dir string) (free uint64, err error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {
-		return fmt.Errorf("statfs %s: %w", dir, err)
+		return 0, fmt.Errorf("statfs %s: %w", dir, err)
 	}
 	switch st.Type {
 	case unix.TMPFS_MAGIC, unix.RAMFS_MAGIC:
-		return fmt.Errorf("%s is in memory, where fdatasync costs nothing: give a folder on a disk with -dir", dir)
+		return 0, fmt.Errorf("%s is in memory, where fdatasync costs nothing: give a folder on a disk with -dir", dir)
 	}
-	return nil
+	return st.Bavail * uint64(st.Bsize), nil
 }

@@ -223,8 +223,31 @@ func (b *bench) write(w io.Writer) error {
 			say("- %s", v)
 		}
 	}
+	if notes := b.notes(); len(notes) > 0 {
+		say("\n## Notes\n")
+		for _, n := range notes {
+			say("- %s", n)
+		}
+	}
 	_, err := io.WriteString(w, p.String())
 	return err
+}
+
+// notes says what makes figures doubtful.
+func (b *bench) notes() (notes []string) {
+	for _, r := range b.Runs {
+		at := fmt.Sprintf("round %d, %s, %s people, %d outstanding", r.Repeat, r.srv.name, thousands(r.People), r.Outstanding)
+		if !r.Settled {
+			notes = append(notes, fmt.Sprintf("%s: still at work %s after the load; its CPU is more than is shown, and disturbed what came next", at, settleFor))
+		}
+		if r.Lost > 0 {
+			notes = append(notes, fmt.Sprintf("%s: %d requests lost", at, r.Lost))
+		}
+	}
+	if s := spreadOf(figures(b.Runs, func(r run) float64 { return r.Steal })); s.Max > 0.05 {
+		notes = append(notes, fmt.Sprintf("the host took up to %.0f%% of the CPUs away (median %.0f%%)", 100*s.Max, 100*s.Median))
+	}
+	return notes
 }
 
 func (b *bench) peerName() string {

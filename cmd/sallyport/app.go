@@ -95,7 +95,6 @@ func (c *cli) load() (*config.Config, error) {
 
 // app is the opened gateway without its listeners: what a daemon and a command in its own process share.
 type app struct {
-	cfg   *config.Config
 	paths paths
 	ring  *seal.Ring
 	store *store.Store
@@ -107,6 +106,7 @@ type app struct {
 	slog  *slog.Logger
 
 	mu     sync.Mutex
+	cfg    *config.Config          // guarded by mu, once the app serves
 	system map[string]login.System // guarded by mu
 
 	unlock func() error

@@ -210,6 +210,12 @@ Prints the size and root of the tree and exits with 0, or names the first bad re
 				}
 				return hintf("keep the file or data folder as it is, and compare with earlier exports and checkpoints", "not verified: %w", err)
 			}
+			if report.Unfinished != "" {
+				fmt.Fprintf(c.stderr, "note: a killed gateway left an unfinished write, which nobody was told of; the next start cuts it off (%s)\n", report.Unfinished)
+			}
+			if report.Unsigned > 0 {
+				fmt.Fprintf(c.stderr, "note: the newest %d records are whole, and not signed yet\n", report.Unsigned)
+			}
 			if c.json {
 				return c.printJSON(map[string]any{"verified": true, "size": report.Size, "root": report.Root.String()})
 			}

@@ -185,7 +185,7 @@ func (d *demoInfo) complete(g *gateway, targetKey ssh.PublicKey) error {
 	if d.Code, err = totp.GenerateCode(key.Secret(), time.Now()); err != nil {
 		return err
 	}
-	host, err := sshgw.LoadHostKey(layout(g.cfg.Data).hostKey)
+	host, err := sshgw.LoadHostKey(layout(g.config().Data).hostKey)
 	if err != nil {
 		return err
 	}

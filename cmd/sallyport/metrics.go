@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -31,13 +32,16 @@ type metrics struct {
 	ended    *prometheus.CounterVec
 	bytes    *prometheus.CounterVec
 	reloads  *prometheus.CounterVec
+
+	mu    sync.RWMutex
+	known map[replyKey]reply // guarded by mu; as few as there are labels
 }
 
 func newMetrics(a *app) *metrics {
 	r := prometheus.NewRegistry()
 	m := &metrics{
-		registry: r,
-		replies:  counter("radius_replies_total", "RADIUS replies sent, by client, code and reason", "client", "code", "reason"),
+		registry: r, known: make(map[replyKey]reply),
+		replies: counter("radius_replies_total", "RADIUS replies sent, by client, code and reason", "client", "code", "reason"),
 		latency: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "sallyport_radius_reply_seconds", Help: "Time from the arrival of a RADIUS request to its reply, in seconds",
 			Buckets: prometheus.ExponentialBuckets(0.00025, 2, 16),
@@ -90,8 +94,25 @@ func (m *metrics) Drop(client, reason string, _ netip.Addr) {
 }
 
 func (m *metrics) Reply(client, code, reason string, d time.Duration) {
-	m.replies.WithLabelValues(client, code, reason).Inc()
-	m.latency.WithLabelValues(code).Observe(d.Seconds())
+	key := replyKey{client, code, reason}
+	m.mu.RLock()
+	r, ok := m.known[key]
+	m.mu.RUnlock()
+	if !ok { // finding a labelled counter costs more than counting
+		r = reply{m.replies.WithLabelValues(client, code, reason), m.latency.WithLabelValues(code)}
+		m.mu.Lock()
+		m.known[key] = r
+		m.mu.Unlock()
+	}
+	r.count.Inc()
+	r.latency.Observe(d.Seconds())
+}
+
+type replyKey struct{ client, code, reason string }
+
+type reply struct {
+	count   prometheus.Counter
+	latency prometheus.Observer
 }
 
 func (m *metrics) Resend(client string) { m.resends.WithLabelValues(client).Inc() }

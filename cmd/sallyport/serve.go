@@ -203,7 +203,11 @@ func (g *gateway) run(ctx context.Context, o serveOptions) error {
 	work.Go(func() error { return g.admin.Serve(workCtx, g.sockets.admin, 2*time.Second) })
 	work.Go(func() error { return g.upkeep(workCtx, o.hup) })
 
-	g.slog.Info("ready", "node", g.cfg.Node, "radius", names(g.sockets.radiusNames()), "ssh", names(g.sockets.sshNames()), "metrics", g.sockets.metricsName(), "version", version())
+	level := slog.LevelInfo
+	if o.notify {
+		level = audible(ctx, g.slog)
+	}
+	g.slog.Log(ctx, level, "ready", "node", g.config().Node, "radius", names(g.sockets.radiusNames()), "ssh", names(g.sockets.sshNames()), "metrics", g.sockets.metricsName(), "version", version())
 	if o.notify {
 		notify(daemon.SdNotifyReady)
 	}
@@ -219,6 +223,15 @@ func (g *gateway) run(ctx context.Context, o serveOptions) error {
 	defer cancel()
 	g.ssh.Drain(drainCtx)
 	return work.Wait()
+}
+
+// audible is the lowest level from information upwards that the log shows: others wait for the line "ready".
+func audible(ctx context.Context, log *slog.Logger) slog.Level {
+	level := slog.LevelInfo
+	for !log.Enabled(ctx, level) && level < slog.LevelError {
+		level += slog.LevelWarn - slog.LevelInfo
+	}
+	return level
 }
 
 // snapshotEvery bounds how many records a start may have to replay.

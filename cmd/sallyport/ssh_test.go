@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -11,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"golang.org/x/crypto/ssh"
@@ -164,7 +166,7 @@ Host *
   UserKnownHostsFile %[3]s/known_hosts
   GlobalKnownHostsFile none
   StrictHostKeyChecking yes
-  LogLevel ERROR
+  LogLevel INFO
 `, host, port, dir, s.target.account)
 	if err := os.WriteFile(s.clientConf, []byte(text), 0o600); err != nil {
 		s.Fatal(err)
@@ -386,29 +388,75 @@ func TestPuTTYJumps(t *testing.T) {
 	s := newSSHRig(t, rigOptions{prompts: "two-rounds"})
 	alice := s.enrol("alice", byCount())
 	s.up()
-	plink := tool(t, "plink", "putty-tools")
-	host, port, err := net.SplitHostPort(s.daemon.ssh)
-	if err != nil {
-		t.Fatal(err)
-	}
-	key, err := ssh.ParsePrivateKey(mustRead(t, layout(s.data).hostKey))
-	if err != nil {
-		t.Fatal(err)
-	}
-	home := []string{"HOME=" + t.TempDir()}
-	args := []string{"-ssh", "-no-antispoof", "-P", port, "-hostkey", ssh.FingerprintSHA256(key.PublicKey()), "-nc", "core-sw1:22", "alice@" + host}
-	stdout, stderr, _ := runTool(t, alice.password+"\n"+alice.code()+"\n", home, plink, args...)
+	stdout, stderr := s.plink(alice.password, alice.code())
 	if !strings.Contains(stdout, "SSH-2.0-OpenSSH") {
 		t.Errorf("plink -nc did not reach the target's sshd:\n%s%s", stdout, stderr)
 	}
 	s.why("plink", login.ReasonOK)
-	stdout, stderr, status := runTool(t, alice.password+"\n00000000\n"+alice.password+"\n00000000\n"+alice.password+"\n00000000\n", home, plink, args...)
-	if status == 0 || strings.Contains(stdout, "SSH-2.0-OpenSSH") {
-		t.Errorf("plink with a wrong code: status %d\n%s%s", status, stdout, stderr)
+	stdout, stderr = s.plink(alice.password, "00000000")
+	if strings.Contains(stdout, "SSH-2.0-OpenSSH") {
+		t.Errorf("plink with a wrong code:\n%s%s", stdout, stderr)
 	}
 	s.why("plink with a wrong code", login.ReasonCodeWrong)
 	s.stop()
 	s.check()
+}
+
+// plink runs PuTTY's plink for a jump, and answers its questions when they come: it throws away what is typed before.
+func (s *sshRig) plink(password, code string) (stdout, stderr string) {
+	s.Helper()
+	host, port, err := net.SplitHostPort(s.daemon.ssh)
+	if err != nil {
+		s.Fatal(err)
+	}
+	key, err := ssh.ParsePrivateKey(mustRead(s, layout(s.data).hostKey))
+	if err != nil {
+		s.Fatal(err)
+	}
+	cmd := exec.Command(tool(s, "plink", "putty-tools"), "-ssh", "-noagent", "-P", port, "-l", "alice",
+		"-hostkey", ssh.FingerprintSHA256(key.PublicKey()), "-nc", "core-sw1:22", host)
+	cmd.Env = []string{"PATH=/usr/bin:/bin", "HOME=" + s.TempDir()}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	var out, errs lockedBuffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		s.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		s.Fatal(err)
+	}
+	for _, x := range [][2]string{{"Password: ", password}, {"code: ", code}} {
+		until(s, "plink's "+x[0], func() bool { return strings.Contains(errs.String(), x[0]) })
+		if _, err := io.WriteString(stdin, x[1]+"\n"); err != nil {
+			s.Error(err)
+		}
+	}
+	until(s, "the end of plink's login", func() bool {
+		return out.String() != "" || strings.Count(errs.String(), "Password: ") > 1 || strings.Contains(errs.String(), "FATAL")
+	})
+	stdin.Close()
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+	return out.String(), errs.String()
+}
+
+// lockedBuffer is written by one goroutine and read by another.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer // guarded by mu
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }
 
 // TestOneCodeForBothDoors accepts a code at one door, and finds it used at the other (P2).

@@ -1,6 +1,8 @@
 package audit
 
 import (
+	"bytes"
+	"os"
 	"testing"
 )
 
@@ -40,4 +42,47 @@ func BenchmarkParse(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// BenchmarkAppend is the whole way through the journal, with as many callers at once as a busy gateway has, and without
+// waiting for a disk.
+func BenchmarkAppend(b *testing.B) {
+	f := newFixture(b, newKeys(b, "log"))
+	f.o.Journal.Sync = func(*os.File) error { return nil }
+	l := f.open(b)
+	b.SetParallelism(128)
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		rec := loginRecord(0)
+		for pb.Next() {
+			rec.Time = testNow
+			if _, err := l.Append(rec, nil); err != nil {
+				b.Error(err)
+				return
+			}
+		}
+	})
+	b.StopTimer()
+	closeLog(b, l)
+}
+
+func BenchmarkVerifyExport(b *testing.B) {
+	const n = 2000
+	f := newFixture(b, newKeys(b, "log"))
+	l := f.open(b)
+	for i := range n {
+		l.Submit(loginRecord(i), nil)
+	}
+	if _, err := l.Flush(); err != nil {
+		b.Fatal(err)
+	}
+	file := export(b, l)
+	closeLog(b, l)
+	b.SetBytes(int64(len(file)))
+	for b.Loop() {
+		if _, err := VerifyExport(bytes.NewReader(file), f.o.Verifier, nil); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/record")
 }

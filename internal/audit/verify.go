@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
@@ -50,6 +51,7 @@ type Report struct {
 	// ErasedRanges are the erased ones, the first MaxErasedRanges runs of them. That they are gone is proved to be no
 	// damage; that somebody was allowed to erase them is for the reader to find out.
 	ErasedRanges []Range
+	Unfinished   string    // VerifyDir: a write that a killed gateway left behind the last record; empty: none
 	Unsigned     uint64    // VerifyDir: records after those that the checkpoint signs. They are sound, and prove nothing yet
 	First, Last  time.Time // of the first and the last record read
 }
@@ -205,8 +207,8 @@ func (c *checker) finishExport(line []byte, in *bufio.Reader, v note.Verifier) (
 
 // VerifyDir checks the journal in dir against the checkpoint file, as VerifyExport does, and besides the private
 // changes, the journal's own checksums and the snapshot. It never repairs, and may run while a gateway writes:
-// records after the checkpoint are checked and counted in Report.Unsigned, and a write under way is no fault. Errors that are not a *BadRecord come from the
-// disk, or from the journal's parts that hold no record.
+// records after the checkpoint are checked and counted in Report.Unsigned, and a write under way is no fault. Errors that
+// are not a *BadRecord come from the disk, or from the journal's parts that hold no record.
 func VerifyDir(dir, checkpointFileName string, v note.Verifier, progress func(n uint64)) (Report, error) {
 	c := newChecker(progress)
 	// The records last: a gateway that writes meanwhile only adds to what checkpoints and snapshot sign.
@@ -227,9 +229,11 @@ func VerifyDir(dir, checkpointFileName string, v note.Verifier, progress func(n 
 	if err := c.dir(j, append(signed, snapshot)); err != nil {
 		return c.report, err
 	}
-	if err := verifyJournal(dir); err != nil {
+	unfinished, err := verifyJournal(dir)
+	if err != nil {
 		return c.report, fmt.Errorf("verifying %s: %w", dir, err)
 	}
+	c.report.Unfinished = unfinished
 	return c.report, nil
 }
 
@@ -258,18 +262,41 @@ func openDir(dir string, v note.Verifier) (*journal.Journal, stored, error) {
 	}
 }
 
-// verifyJournal checks what the records do not cover. A write that is not finished is a fault, unless somebody
-// is there to finish it.
-func verifyJournal(dir string) error {
+// verifyJournal checks what the records do not cover. A write that is not finished is a fault, unless somebody is there
+// to finish it, or it lies in the space that a writer reserves and gives back when it ends well: a killed gateway leaves
+// that, nobody was told of what it wrote, and the next start cuts it off. Then unfinished says so.
+func verifyJournal(dir string) (unfinished string, err error) {
 	var faults []error
 	_, errs := journal.Verify(dir)
 	for _, err := range errs {
-		if damage := (*journal.Damage)(nil); errors.As(err, &damage) && damage.Tail && beingWritten(dir) {
-			continue
+		if damage := (*journal.Damage)(nil); errors.As(err, &damage) && damage.Tail {
+			if beingWritten(dir) {
+				continue
+			}
+			if endsReserved(filepath.Join(dir, damage.File)) {
+				unfinished = damage.Error()
+				continue
+			}
 		}
 		faults = append(faults, err)
 	}
-	return errors.Join(faults...)
+	return unfinished, errors.Join(faults...)
+}
+
+// endsReserved reports whether a segment still has reserved space, which is zeros, at its end.
+func endsReserved(path string) bool {
+	f, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil || info.Size() == 0 {
+		return false
+	}
+	last := []byte{1}
+	_, err = f.ReadAt(last, info.Size()-1)
+	return err == nil && last[0] == 0
 }
 
 // beingWritten reports whether a process holds the writer's lock on dir (journal.Open).
@@ -280,26 +307,6 @@ func beingWritten(dir string) bool {
 	}
 	defer d.Close() // ends the lock, if it was got
 	return errors.Is(unix.Flock(int(d.Fd()), unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
-}
-
-// snapshotHead is what the latest snapshot says of the tree; without one, what is true of every tree.
-func snapshotHead(dir string, v note.Verifier) (stored, error) {
-	var t tree
-	j, err := journal.Open(journal.Options{Dir: dir, ReadOnly: true})
-	if err != nil {
-		return stored{}, err
-	}
-	defer j.Close()
-	at, blob, ok, err := j.LatestSnapshot()
-	if err != nil {
-		return stored{}, fmt.Errorf("snapshot: %w", err)
-	}
-	if ok {
-		if _, err := t.openSnapshot(at, blob, v); err != nil {
-			return stored{}, fmt.Errorf("snapshot at record %d: %w", at, err)
-		}
-	}
-	return stored{t.head(), "the snapshot"}, nil
 }
 
 // dir checks all entries of j, and each signed head where the tree has its size.

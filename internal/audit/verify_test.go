@@ -66,8 +66,8 @@ func TestMangledExport(t *testing.T) {
 	}
 	for i, c := range file {
 		mangled := bytes.Clone(file)
-		for bit := range 8 {
-			mangled[i] = c ^ 1<<bit
+		for _, bit := range []byte{0x01, 0x04, 0x20, 0x80} {
+			mangled[i] = c ^ bit
 			bad("a bit changed", i, mangled)
 		}
 		bad("removal", i, slices.Delete(bytes.Clone(file), i, i+1))
@@ -254,18 +254,18 @@ func TestProgress(t *testing.T) {
 func TestMangledDir(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, newKeys(t, "gw1.test/sallyport"))
-	f.o.Journal.SegmentBytes = 1000
+	f.o.Journal.SegmentBytes = 500
 	l := f.open(t)
 	appendRecords(t, l, 0, 1)
 	if err := l.Snapshot([]byte("the state after 1")); err != nil {
 		t.Fatal(err)
 	}
-	appendRecords(t, l, 1, 2)
-	if err := l.Snapshot([]byte("the state after 3")); err != nil {
+	appendRecords(t, l, 1, 1)
+	if err := l.Snapshot([]byte("the state after 2")); err != nil {
 		t.Fatal(err)
 	}
 	closeLog(t, l)
-	if r, err := f.verify(); err != nil || r.Size != 3 || r.Records != 3 {
+	if r, err := f.verify(); err != nil || r.Size != 2 || r.Records != 2 {
 		t.Fatalf("%+v, %v", r, err)
 	}
 	dir := filepath.Dir(f.o.Dir)
@@ -283,9 +283,24 @@ func TestMangledDir(t *testing.T) {
 				t.Errorf("%s, byte %d: %s is not found", name, at, what)
 			}
 		}
+		file, err := os.OpenFile(path, os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
 		for i := range text {
-			bad("a bit changed", i, text[:i]+string([]byte{text[i] ^ 1<<(i%8)})+text[i+1:])
-			if i%5 == 0 {
+			_, err := file.WriteAt([]byte{text[i] ^ 1<<(i%8)}, int64(i))
+			if _, found := f.verify(); found == nil || err != nil {
+				t.Errorf("%s, byte %d: a bit changed is not found (%v)", name, i, err)
+			}
+			if _, err := file.WriteAt([]byte{text[i]}, int64(i)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := file.Close(); err != nil {
+			t.Fatal(err)
+		}
+		for i := range text {
+			if i%16 == 0 {
 				bad("cutting", i, text[:i])
 			}
 			if i%16 == 0 && i+1 < len(text) && text[i] != text[i+1] {
@@ -486,31 +501,28 @@ func TestForgedSnapshot(t *testing.T) {
 	theirs, other := made(stranger, 4), made(k, 4)
 	_, foreign := blobOf(theirs)
 	_, otherLog := blobOf(other)
-	_, whole := blobOf(made(k, 4))
-	for name, blob := range map[string][]byte{
-		"state altered":     append(bytes.Clone(whole[:len(whole)-1]), '3'),
-		"state cut":         whole[:len(whole)-1],
-		"nothing":           {},
-		"long length":       bytes.Repeat([]byte{0xff}, 30),
-		"cut in the note":   whole[:50],
-		"cut in the tree":   whole[:len(whole)-len("step 4")-1],
-		"by another key":    foreign,
-		"of the other log":  otherLog,
-		"under another one": nil,
+	for name, alter := range map[string]func(own []byte) []byte{
+		"state altered":              func(own []byte) []byte { return append(own[:len(own)-1], '3') },
+		"state cut":                  func(own []byte) []byte { return own[:len(own)-1] },
+		"edge altered":               func(own []byte) []byte { own[len(own)-len("step 4")-1]++; return own },
+		"nothing":                    func([]byte) []byte { return nil },
+		"long length":                func([]byte) []byte { return bytes.Repeat([]byte{0xff}, 30) },
+		"cut in the note":            func(own []byte) []byte { return own[:50] },
+		"cut in the tree":            func(own []byte) []byte { return own[:len(own)-len("step 4")-1] },
+		"by another key":             func([]byte) []byte { return foreign },
+		"of the other log":           func([]byte) []byte { return otherLog },
+		"under a number not its own": func(own []byte) []byte { return own },
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := made(k, 4)
-			at := uint64(4)
-			if name == "under another one" {
-				at, blob = blobOf(f)
-				at--
-				for _, path := range []string{"00000000000000000004.snap"} {
-					if err := os.Remove(filepath.Join(f.o.Dir, path)); err != nil {
-						t.Fatal(err)
-					}
+			at, blob := blobOf(f)
+			if name == "under a number not its own" {
+				if err := os.Remove(filepath.Join(f.o.Dir, "00000000000000000004.snap")); err != nil {
+					t.Fatal(err)
 				}
+				at--
 			}
-			inject(f, at, blob)
+			inject(f, at, alter(blob))
 			if l, err := Open(f.o); err == nil {
 				t.Errorf("opened, with state %q", f.state)
 				closeLog(t, l)

@@ -250,7 +250,7 @@ func (j *Journal) commit(b *batch) (first, next uint64, err error) {
 	}
 	off += int64(len(j.buf))
 	if err := j.opt.Sync(j.file); err != nil {
-		return 0, 0, fmt.Errorf("sync %s: %w", j.file.Name(), err)
+		return 0, 0, fmt.Errorf("sync %s: %w", j.path(), err)
 	}
 	j.end, j.written = off, next
 	j.view.Lock()
@@ -291,7 +291,7 @@ func (j *Journal) write(off int64) error {
 		}
 	}
 	if err := writeAt(j.out, j.buf, off); err != nil {
-		return fmt.Errorf("write %d bytes to %s at byte %d: %w", len(j.buf), j.file.Name(), off, err)
+		return fmt.Errorf("write %d bytes to %s at byte %d: %w", len(j.buf), j.path(), off, err)
 	}
 	j.size = max(j.size, need)
 	return nil
@@ -313,12 +313,12 @@ func (j *Journal) extend(need int64) error {
 		if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) || errors.Is(err, unix.EFBIG) {
 			j.reserve = false
 			if err := j.out.Truncate(j.size); err != nil {
-				return fmt.Errorf("cut %s to %d bytes: %w", j.file.Name(), j.size, err)
+				return fmt.Errorf("cut %s to %d bytes: %w", j.path(), j.size, err)
 			}
 			return nil
 		}
 		if err != nil {
-			return fmt.Errorf("reserve space in %s at byte %d: %w", j.file.Name(), at, err)
+			return fmt.Errorf("reserve space in %s at byte %d: %w", j.path(), at, err)
 		}
 		at += int64(len(z))
 	}
@@ -335,17 +335,22 @@ func writeAt(f segmentFile, b []byte, off int64) error {
 	return err
 }
 
+// path is that of the last segment; j.file still has the name under which it was made.
+func (j *Journal) path() string {
+	return filepath.Join(j.opt.Dir, segmentName(j.segments[len(j.segments)-1].first))
+}
+
 // trim gives back the reserved space behind the last frame.
 func (j *Journal) trim() error {
 	if j.size == j.end {
 		return nil
 	}
 	if err := j.out.Truncate(j.end); err != nil {
-		return fmt.Errorf("cut %s to %d bytes: %w", j.file.Name(), j.end, err)
+		return fmt.Errorf("cut %s to %d bytes: %w", j.path(), j.end, err)
 	}
 	j.size = j.end
 	if err := j.opt.Sync(j.file); err != nil {
-		return fmt.Errorf("sync %s: %w", j.file.Name(), err)
+		return fmt.Errorf("sync %s: %w", j.path(), err)
 	}
 	return nil
 }

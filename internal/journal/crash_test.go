@@ -90,6 +90,7 @@ func reopen(t *testing.T, dir string, want []string) (got []string, repaired *Re
 
 // P2, P3: the last write stops at any byte. All whole entries are there, none is invented, and the cut is said.
 func TestTornAtEveryByte(t *testing.T) {
+	t.Parallel()
 	for _, reserved := range []bool{false, true} {
 		t.Run(fmt.Sprintf("reserved=%v", reserved), func(t *testing.T) {
 			o := quick(t.TempDir())
@@ -138,6 +139,7 @@ func TestTornAtEveryByte(t *testing.T) {
 // P2, P3: of the last batch, which nobody was told of, any blocks may be on disk and any not. That is always a torn
 // tail. One block gone from a batch before it is always damage, for somebody relies on it.
 func TestTornInAnyOrder(t *testing.T) {
+	t.Parallel()
 	const block = 32
 	o := quick(t.TempDir())
 	j := mustOpen(t, o)
@@ -230,6 +232,32 @@ func TestDamageInFinishedSegment(t *testing.T) {
 	}
 }
 
+// P8: a segment that is missing is noticed at the start, not only by Verify, also when its neighbours are alike.
+func TestMissingSegment(t *testing.T) {
+	o := quick(t.TempDir())
+	o.SegmentBytes = 100
+	j := mustOpen(t, o)
+	for range 9 {
+		appendBatch(t, j, "twenty bytes of text")
+	}
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	fs := load(t, o.Dir)
+	for name := range fs {
+		if name == segmentName(8) {
+			continue // the last: a shorter log
+		}
+		rest := maps.Clone(fs)
+		delete(rest, name)
+		rest.lay(t, o.Dir)
+		var d *Damage
+		if _, err := Open(o); !errors.As(err, &d) || !strings.Contains(err.Error(), "missing") {
+			t.Errorf("open without %s: %v", name, err)
+		}
+	}
+}
+
 // A crash between making a segment's file and naming it leaves nothing to read.
 func TestUnfinishedFilesAreRemoved(t *testing.T) {
 	dir := t.TempDir()
@@ -319,6 +347,7 @@ func childAppend(dir string) {
 
 // P2, P3: a process killed with SIGKILL under load, again and again: every entry that it acknowledged is there.
 func TestKilledWriter(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	acknowledged := map[uint64]string{}
 	for round := range 6 {

@@ -89,11 +89,14 @@ func inode(t *testing.T, f *os.File) uint64 {
 	return st.Ino
 }
 
-func (d *disk) syncDir(*os.File) error {
+func (d *disk) syncDir(folder *os.File) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.op("syncdir") {
 		return d.fault.cause
+	}
+	if folder.Name() != d.dir {
+		return nil
 	}
 	clear(d.names)
 	list, err := os.ReadDir(d.dir)
@@ -158,6 +161,7 @@ func (w *diskFile) Truncate(size int64) error {
 // The journal ends there and says why; and every entry that was acknowledged is there, whether the process is started
 // again on what the kernel has, or the machine on what the disk has.
 func TestEveryFaultIsFinal(t *testing.T) {
+	t.Parallel()
 	want := numbered(0, 24)
 	for _, f := range faults {
 		t.Run(f.name, func(t *testing.T) {
@@ -245,6 +249,82 @@ func lifeUntilFault(t *testing.T, j *Journal, d *disk, want []string) (acknowled
 		t.Fatalf("Close: %v", err)
 	}
 	return acknowledged
+}
+
+// P3: nobody reads an entry that a power cut could take back.
+func TestReadersSeeDurableEntriesOnly(t *testing.T) {
+	o := quick(t.TempDir())
+	held := false
+	writing, goOn := make(chan struct{}), make(chan struct{})
+	o.Sync = func(*os.File) error {
+		if held {
+			close(writing)
+			<-goOn
+			held = false
+		}
+		return nil
+	}
+	j := mustOpen(t, o)
+	appendBatch(t, j, "a")
+	pos := Position{Offset: j.end}
+	h := hold()
+	j.Submit(h)
+	<-h.encoding
+	held = true
+	b := j.Submit(text("b"))
+	close(h.release)
+	<-writing
+	if _, p, err := j.Read(pos); err == nil {
+		t.Errorf("read gives %q before it is synced", p)
+	}
+	if got := entries(t, j); !slices.Equal(got, []string{"a"}) {
+		t.Errorf("scan gives %q before they are synced", got)
+	}
+	close(goOn)
+	if _, at, err := b.Wait(); err != nil || at != pos {
+		t.Fatalf("%v, %v", at, err)
+	}
+	if _, p, err := j.Read(pos); err != nil || string(p) != "b" {
+		t.Errorf("read: %q, %v", p, err)
+	}
+}
+
+// P2, P3: what a killed process left in the page cache only is on the disk, entries and names, before anybody relies on it.
+func TestOpenSyncsWhatItFinds(t *testing.T) {
+	for _, torn := range []string{"", "torn"} {
+		o := quick(t.TempDir())
+		o.SegmentBytes = 100
+		j := mustOpen(t, o)
+		want := numbered(0, 7)
+		for _, e := range want {
+			appendBatch(t, j, e)
+		}
+		fs := load(t, o.Dir)
+		last := j.segments[len(j.segments)-1]
+		name := segmentName(last.first)
+		fs[name] = append(fs[name][:last.size:last.size], torn...)
+
+		d := newDisk(t, 0, fault{})
+		fs.lay(t, d.dir)
+		for name, b := range fs {
+			f, err := os.Open(filepath.Join(d.dir, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if name != segmentName(last.first) { // a finished segment was synced by the writer
+				d.synced[inode(t, f)] = b
+			}
+			_ = f.Close()
+		}
+		if got := entries(t, mustOpen(t, d.options())); !slices.Equal(got, want) {
+			t.Fatalf("have %q", got)
+		}
+		after := filepath.Join(t.TempDir(), "after")
+		d.afterPowerCut().lay(t, after)
+		if got, _, err := reopen(t, after, want); err != nil || !slices.Equal(got, want) {
+			t.Errorf("after a power cut: %q, %v", got, err)
+		}
+	}
 }
 
 // P4: an fdatasync that fails once and then claims success is not believed ("fsyncgate").

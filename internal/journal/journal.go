@@ -227,7 +227,7 @@ func Open(o Options) (*Journal, error) {
 func fdatasync(f *os.File) error {
 	for {
 		err := unix.Fdatasync(int(f.Fd()))
-		if err != unix.EINTR {
+		if !errors.Is(err, unix.EINTR) {
 			return err
 		}
 	}
@@ -240,7 +240,7 @@ func (j *Journal) openWriter() error {
 	}
 	j.dir = dir
 	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		if err == unix.EWOULDBLOCK {
+		if errors.Is(err, unix.EWOULDBLOCK) {
 			return fmt.Errorf("journal %s: %w: another process writes to it", j.opt.Dir, ErrLocked)
 		}
 		return fmt.Errorf("lock journal %s: %w", j.opt.Dir, err)
@@ -259,27 +259,52 @@ func (j *Journal) openWriter() error {
 	return j.openLast()
 }
 
-// openDir makes the folder if it is missing, durably, and opens it.
+// openDir opens the folder, and makes it and those above it if they are missing, durably. A process that was killed
+// may have made a name and not synced it, so the names are synced also when nothing is missing.
 func openDir(o Options) (*os.File, error) {
-	if _, err := os.Stat(o.Dir); errors.Is(err, os.ErrNotExist) {
-		if err := os.MkdirAll(o.Dir, 0o700); err != nil {
-			return nil, fmt.Errorf("make journal folder: %w", err)
-		}
-		parent, err := os.Open(filepath.Dir(filepath.Clean(o.Dir)))
-		if err != nil {
-			return nil, fmt.Errorf("make journal folder: %w", err)
-		}
-		err = o.syncDir(parent)
-		_ = parent.Close()
-		if err != nil {
-			return nil, fmt.Errorf("sync the folder above the journal: %w", err)
-		}
+	path, err := filepath.Abs(o.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("find journal folder: %w", err)
 	}
-	dir, err := os.Open(o.Dir)
+	if err := makeDir(path, o.syncDir); err != nil {
+		return nil, fmt.Errorf("make journal folder: %w", err)
+	}
+	dir, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("open journal folder: %w", err)
 	}
+	if err := o.syncDir(dir); err != nil {
+		_ = dir.Close()
+		return nil, fmt.Errorf("sync journal folder: %w", err)
+	}
 	return dir, nil
+}
+
+func makeDir(path string, syncDir func(*os.File) error) error {
+	above := filepath.Dir(path)
+	err := os.Mkdir(path, 0o700)
+	if errors.Is(err, os.ErrNotExist) && above != path {
+		if err := makeDir(above, syncDir); err != nil {
+			return err
+		}
+		err = os.Mkdir(path, 0o700)
+	}
+	made := err == nil
+	if err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	parent, err := os.Open(above)
+	if err != nil {
+		if !made && errors.Is(err, os.ErrPermission) {
+			return nil // not ours, and so not made by us
+		}
+		return err
+	}
+	defer parent.Close()
+	if err := syncDir(parent); err != nil {
+		return fmt.Errorf("sync %s: %w", above, err)
+	}
+	return nil
 }
 
 // openLast reads the last segment to its end, cuts off a torn tail and leaves it ready for the next frame.

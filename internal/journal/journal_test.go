@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -277,17 +278,10 @@ func TestCloseDrainsAndRefuses(t *testing.T) {
 	last := j.Submit(text("last"))
 	closed := make(chan error)
 	go func() { closed <- j.Close() }()
-	for { // until Close is under way
-		if _, _, err := func() (uint64, Position, error) {
-			j.mu.Lock()
-			defer j.mu.Unlock()
-			if j.closed {
-				return 0, Position{}, ErrClosed
-			}
-			return 0, Position{}, nil
-		}(); err != nil {
-			break
-		}
+	for under := false; !under; runtime.Gosched() { // until Close is under way
+		j.mu.Lock()
+		under = j.closed
+		j.mu.Unlock()
 	}
 	if _, _, err := appendOne(j, "late"); !errors.Is(err, ErrClosed) {
 		t.Errorf("submit after Close: %v", err)

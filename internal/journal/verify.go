@@ -32,7 +32,8 @@ type Report struct {
 //
 // It accounts for each byte of the segments and snapshots: a change, a removal or an addition anywhere in them is a
 // problem, or leaves fewer entries. The exception is the space that a live or killed writer has reserved behind
-// the last entry: less of it is no problem, anything but zeros in it is. Other files are ignored.
+// the last entry: less of it is no problem, anything but zeros in it is. A missing snapshot is no problem either, for
+// the entries make it again. Other files are ignored.
 func Verify(dir string) (Report, []error) {
 	var r Report
 	// The snapshots first: what they hold is in the segments that are read later, also when a writer adds to them.
@@ -127,5 +128,5 @@ func writerLives(dir string) bool {
 		return false
 	}
 	defer f.Close() // ends the lock, if it was given
-	return unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB) == unix.EWOULDBLOCK
+	return errors.Is(unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
 }

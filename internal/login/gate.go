@@ -473,7 +473,7 @@ func (e *entry) matchCode(typed Secret, now time.Time, s Settings) codeResult {
 	}
 	for i := range e.devices {
 		d := &e.devices[i]
-		step, ok := otp.Match(d.seed, d.params, code, d.window(now, s))
+		step, ok := d.match(code, now, s)
 		if !ok {
 			continue
 		}
@@ -485,6 +485,17 @@ func (e *entry) matchCode(typed Secret, now time.Time, s Settings) codeResult {
 		worst = r
 	}
 	return worst
+}
+
+// match finds the step that the code is of. An HOTP device is nearly always at its next counter, so that is looked at
+// first: how far a device has been counted on is no secret.
+func (d *device) match(code string, now time.Time, s Settings) (step int64, ok bool) {
+	if d.params.Type == otp.TypeHOTP {
+		if step, ok := otp.Match(d.seed, d.params, code, otp.Ahead(d.last, 1)); ok {
+			return step, true
+		}
+	}
+	return otp.Match(d.seed, d.params, code, d.window(now, s))
 }
 
 // window is where a code may lie. For HOTP it begins with the counter used last, so that a reused code is known as
