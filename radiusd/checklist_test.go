@@ -327,6 +327,9 @@ func TestLookup(t *testing.T) {
 		if c := s.lookup(plainAddr(netip.MustParseAddr(addr))); c != nil {
 			got = c.Name
 		}
+		if plainAddr(netip.MustParseAddr(addr)).Zone() != "" {
+			t.Errorf("%s: the zone is kept, and would make one address many", addr)
+		}
 		if got != want {
 			t.Errorf("%s: client %q, want %q", addr, got, want)
 		}

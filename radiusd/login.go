@@ -66,8 +66,8 @@ func (s *Server) handle(r *request) {
 		s.drop(r.client, dropSuperseded, r.from.Addr())
 		return
 	}
-	ln.out.post(r, packet)
 	s.count(r, packet[0], outcome.Reason())
+	ln.out.post(r, packet)
 }
 
 func (s *Server) count(r *request, code byte, reason login.Reason) {

@@ -26,8 +26,11 @@ func TestCompileReply(t *testing.T) {
 		{"v6", map[string][]string{"Framed-IPv6-Address": {"2001:db8::1"}}, "a81220010db8000000000000000000000001"},
 		{"v6 prefix", map[string][]string{"Framed-IPv6-Prefix": {"2001:db8::/33"}}, "6109002120010db800"},
 		{"interface id", map[string][]string{"Framed-Interface-Id": {"0011:2233:4455:6677"}}, "600a0011223344556677"},
-		{"VLAN", map[string][]string{"Tunnel-Type": {"VLAN"}, "Tunnel-Medium-Type": {"IEEE-802"}, "Tunnel-Private-Group-Id": {"42"}},
-			"410600000006" + "51043432" + "40060000000d"},
+		{
+			"VLAN",
+			map[string][]string{"Tunnel-Type": {"VLAN"}, "Tunnel-Medium-Type": {"IEEE-802"}, "Tunnel-Private-Group-Id": {"42"}},
+			"410600000006" + "51043432" + "40060000000d",
+		},
 		{"VLAN with tag", map[string][]string{"Tunnel-Type:1": {"VLAN"}, "Tunnel-Private-Group-Id:1": {"42"}}, "5105013432" + "40060100000d"},
 		{"Cisco", map[string][]string{"Cisco-AVPair": {"shell:priv-lvl=15"}}, "1a1900000009" + "0113" + hex.EncodeToString([]byte("shell:priv-lvl=15"))},
 		{"Juniper", map[string][]string{"Juniper-Local-User-Name": {"su"}}, "1a0a00000a4c" + "01047375"},

@@ -70,10 +70,10 @@ func TestNoResend(t *testing.T) {
 	raw := n.request(9, pap("alice", "000000")...)
 	n.ask(raw)
 	m.ask(raw)
-	n.ask(n.request(9, pap("alice", "000000")...))
 	other := resign(append(bytes.Clone(raw[:len(raw)-18]), 11, 3, 'x', 80, 18, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0), testSecret)
 	other = resign(setLength(other, len(other)), testSecret)
 	n.ask(other)
+	n.ask(n.request(9, pap("alice", "000000")...))
 	if got := r.gate.count(); got != 4 {
 		t.Errorf("the gate was asked %d times, want 4", got)
 	}
@@ -116,6 +116,7 @@ func (nothing) Begin(context.Context, login.Attempt) login.Outcome  { return log
 func (nothing) Finish(context.Context, login.Progress, login.Attempt) login.Outcome {
 	return login.Outcome{}
 }
+
 func (nothing) Refuse(context.Context, login.Attempt, login.Reason) login.Outcome {
 	return login.Outcome{}
 }

@@ -83,6 +83,10 @@ func TestOverload(t *testing.T) {
 	dropped := second(50, "second4")
 	n.send(dropped)
 	r.meter.await(t, "overloaded", func(m *counter) bool { return m.drops["overloaded"] == 3 })
+	for range 6 { // one worker at a time takes what is next
+		hold <- struct{}{}
+		<-held
+	}
 	close(hold)
 	for range 8 {
 		n.receive()

@@ -10,7 +10,6 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"sallyport/internal/login"
-	"sallyport/internal/policy"
 	"sallyport/sshgw/door"
 )
 
@@ -165,7 +164,7 @@ func (c *conn) provedKey(m ssh.ConnMetadata, key ssh.PublicKey, _ *ssh.Permissio
 		return nil, err
 	}
 	c.auth.keyFor = m.User()
-	c.auth.key = login.Proof{Kind: policy.Have, Method: "key", ID: fingerprint}
+	c.auth.key = login.Proof{Kind: login.Have, Method: "key", ID: fingerprint}
 	c.extendGrace()
 	return nil, &ssh.PartialSuccessError{Next: ssh.ServerAuthCallbacks{KeyboardInteractiveCallback: c.ask}}
 }
@@ -280,7 +279,7 @@ func (c *conn) cannotAnswer(why login.Reason) {
 func (c *conn) attempt(name string) login.Attempt {
 	return login.Attempt{
 		ID: login.NewID(), Name: name, Protocol: protocol, Source: c.source, Origin: door.NetworkOf(c.source.Addr()).String(),
-		Capability: policy.Shell,
+		Capability: login.MayShell,
 	}
 }
 

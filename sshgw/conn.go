@@ -10,7 +10,6 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
-	"sallyport/internal/audit"
 	"sallyport/internal/login"
 )
 
@@ -328,7 +327,7 @@ func (c *conn) reject(nc ssh.NewChannel, kind string, why login.Reason, code ssh
 func (c *conn) recordRefusal(kind string, why login.Reason, a login.Attempt) bool {
 	c.srv.meter.Refused(kind, why)
 	a.Detail = append(a.Detail, login.Detail{Key: "request", Value: kind})
-	if !c.note(login.Event{Event: "access", Result: audit.Reject, Reason: why, Attempt: a, Grant: &c.grant}) {
+	if !c.note(login.Event{Event: "access", Result: login.Reject, Reason: why, Attempt: a, Grant: &c.grant}) {
 		return false
 	}
 	return c.countRefusal()

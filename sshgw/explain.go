@@ -10,7 +10,6 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"sallyport/internal/login"
-	"sallyport/internal/policy"
 )
 
 const (
@@ -136,7 +135,7 @@ func (c *conn) permitted() (names []string, known bool) {
 	}
 	targets := c.srv.settings.Load().routes.All()
 	for i := range targets {
-		if t := &targets[i]; t.Jump == Opaque && gate.Permits(c.grant, systemOf(t), policy.Shell) {
+		if t := &targets[i]; t.Jump == Opaque && gate.Permits(c.grant, systemOf(t), login.MayShell) {
 			names = append(names, t.Name)
 		}
 	}

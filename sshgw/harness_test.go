@@ -419,6 +419,7 @@ func (m *meter) get(key string) int {
 func (m *meter) Dropped(reason string)                 { m.add("dropped " + reason) }
 func (m *meter) Login(reason login.Reason)             { m.add("login " + string(reason)) }
 func (m *meter) Refused(kind string, why login.Reason) { m.add("refused " + kind + " " + string(why)) }
+
 func (m *meter) SessionEnded(why login.Reason, _, _ int64, _ time.Duration) {
 	m.add("session " + string(why))
 }

@@ -6,14 +6,13 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/ssh"
 
-	"sallyport/internal/audit"
 	"sallyport/internal/login"
-	"sallyport/internal/policy"
 )
 
 const (
@@ -64,7 +63,7 @@ func (c *conn) jump(nc ssh.NewChannel) {
 		target = &Target{} // the Gate refuses a system without a name, and records that
 	}
 	a := login.Attempt{
-		Protocol: protocol, Source: c.source, Account: unknownAccount, System: systemOf(target), Capability: policy.Shell,
+		Protocol: protocol, Source: c.source, Account: unknownAccount, System: systemOf(target), Capability: login.MayShell,
 		Detail: []login.Detail{{Key: "request", Value: "direct-tcpip"}, {Key: "destination", Value: destination}},
 	}
 	if c.srv.isDraining() {
@@ -103,7 +102,7 @@ func (c *conn) jump(nc ssh.NewChannel) {
 // rejectGranted refuses what the rules would allow: the person may know why.
 func (c *conn) rejectGranted(nc ssh.NewChannel, grant login.Grant, a login.Attempt, why login.Reason, sentence string) {
 	c.srv.meter.Refused("direct-tcpip", why)
-	if c.note(login.Event{Event: "access", Result: audit.Reject, Reason: why, Attempt: a, Grant: &grant}) && c.countRefusal() {
+	if c.note(login.Event{Event: "access", Result: login.Reject, Reason: why, Attempt: a, Grant: &grant}) && c.countRefusal() {
 		_ = nc.Reject(ssh.Prohibited, sentence)
 	}
 }
@@ -169,7 +168,7 @@ func (s *session) run(nc ssh.NewChannel) {
 	ctx, cancel := context.WithCancel(s.c.ctx)
 	defer cancel()
 	s.cut = cancel
-	if !s.c.note(s.event("session.start", audit.Info, login.ReasonOK)) {
+	if !s.c.note(s.event("session.start", login.Info, login.ReasonOK)) {
 		return
 	}
 	s.c.mu.Lock()
@@ -184,16 +183,18 @@ func (s *session) run(nc ssh.NewChannel) {
 		delete(s.c.sessions, s)
 		s.c.mu.Unlock()
 	}()
-	// The end is recorded also when something below panics.
-	defer s.recordEnd()
+	var once sync.Once
+	end := func() { once.Do(s.recordEnd) }
+	defer end() // also when something below panics
 
 	dialling, stop := context.WithTimeout(ctx, dialTimeout)
 	to, err := s.c.srv.dial(dialling, "tcp", s.target.Address)
 	stop()
 	if err != nil {
-		if s.forced.Load() == nil {
+		if ctx.Err() == nil { // else somebody ended it, and said why
 			s.end(endDialFailed, dialError(err))
 		}
+		end()
 		_ = nc.Reject(ssh.ConnectionFailed, s.target.Name+" cannot be reached from the gateway.")
 		return
 	}
@@ -297,7 +298,7 @@ func (s *session) watchLimits() (stop func()) {
 // touch notes that a byte moved.
 func (s *session) touch() { s.active.Store(int64(time.Since(s.started))) }
 
-func (s *session) event(name string, result audit.Result, why login.Reason) login.Event {
+func (s *session) event(name string, result login.Result, why login.Reason) login.Event {
 	return login.Event{
 		Event: name, Result: result, Reason: why, Attempt: s.attempt, Session: s.grant.Session, Grant: &s.grant,
 		Detail: []login.Detail{{Key: "address", Value: s.target.Address}},
@@ -307,9 +308,9 @@ func (s *session) event(name string, result audit.Result, why login.Reason) logi
 func (s *session) recordEnd() {
 	e, lasted := s.ended(), time.Since(s.started)
 	in, out := s.in.Load(), s.out.Load()
-	result := audit.Info
+	result := login.Info
 	if e.why == endDialFailed {
-		result = audit.Error
+		result = login.Failed
 	}
 	ev := s.event("session.end", result, e.why)
 	ev.Detail = append(ev.Detail,

@@ -522,6 +522,7 @@ func TestLiveConnectionIsJudgedAnew(t *testing.T) {
 	if err := open(); err != nil {
 		t.Error(err)
 	}
+	h.awaitEnd(2)
 	h.gate.Apply(login.Change{PutPerson: &login.Person{Name: "alice", Kind: login.Staff, Groups: []string{"network"}, Disabled: true}})
 	if open() == nil {
 		t.Error("a person who is disabled since then")

@@ -287,7 +287,11 @@ func infoResponse(answers ...string) []byte {
 // rawAlice is logged in.
 func (h *harness) rawAlice() *rawClient {
 	h.Helper()
-	c := h.rawDial()
+	return h.login(h.rawDial())
+}
+
+func (h *harness) login(c *rawClient) *rawClient {
+	h.Helper()
 	c.service()
 	c.write(keyboardInteractive("alice"))
 	c.expect(msgInfoRequest)

@@ -3,10 +3,11 @@ package sshgw
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
+	"math/big"
 	"net"
 	"net/netip"
 	"runtime/debug"
@@ -15,9 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"sallyport/internal/audit"
 	"sallyport/internal/login"
-	"sallyport/internal/policy"
 	"sallyport/sshgw/door"
 )
 
@@ -27,7 +26,7 @@ type Gate interface {
 	Decide(ctx context.Context, a login.Attempt) login.Outcome
 	Access(ctx context.Context, gr login.Grant, a login.Attempt) login.Outcome
 	Refuse(ctx context.Context, a login.Attempt, why login.Reason) login.Outcome
-	Note(ctx context.Context, e login.Event) (audit.Receipt, error)
+	Note(ctx context.Context, e login.Event) (login.Receipt, error)
 	// Key has no side effects: the key is not proved yet.
 	Key(name string, wire []byte) (fingerprint string, registered bool)
 }
@@ -35,7 +34,7 @@ type Gate interface {
 // Lister is a Gate that can also say what Access would answer, without recording anything. With it, people who ask for a
 // shell are told which targets they may reach.
 type Lister interface {
-	Permits(gr login.Grant, sys login.System, c policy.Capability) bool
+	Permits(gr login.Grant, sys login.System, c login.Capability) bool
 }
 
 // Meter counts. Its methods are called concurrently and must not block. All words are from fixed sets.
@@ -88,7 +87,7 @@ type Server struct {
 func NewServer(o Options) *Server {
 	s := &Server{
 		gate: o.Gate, now: o.Now, log: o.Log, meter: o.Meter, dial: o.Dial,
-		starts: door.NewStarts(rand.IntN), penalties: door.NewPenalties(), conns: make(map[*conn]struct{}),
+		starts: door.NewStarts(chance), penalties: door.NewPenalties(), conns: make(map[*conn]struct{}),
 	}
 	s.buffers.New = func() any { return new([copyBuffer]byte) }
 	if s.now == nil {
@@ -104,6 +103,15 @@ func NewServer(o Options) *Server {
 		s.dial = new(net.Dialer).DialContext
 	}
 	return s
+}
+
+// chance returns a number below n that nobody can guess: whether a connection is dropped early must not be learnt.
+func chance(n int) int {
+	v, err := rand.Int(rand.Reader, big.NewInt(int64(n)))
+	if err != nil {
+		return 0 // cannot be (crypto/rand.Reader); 0 drops
+	}
+	return int(v.Int64())
 }
 
 // SetConfig puts c into force, or returns all its mistakes and leaves what is in force. New connections use it; those

@@ -314,20 +314,15 @@ func TestKeepalive(t *testing.T) {
 	change := func(c *Config) { c.KeepaliveEvery, c.KeepaliveMisses = 30*time.Second, 3 }
 	t.Run("silent", func(t *testing.T) {
 		bubble(t, change, func(h *harness, p *pipes) {
-			c := newRawClient(h, p.dial())
-			c.service()
-			c.write(keyboardInteractive("alice"))
-			c.expect(msgInfoRequest)
-			c.write(infoResponse(alicePassword))
-			c.expect(msgInfoRequest)
-			c.write(infoResponse(h.code()))
-			c.expect(msgAuthSuccess)
+			c := h.login(newRawClient(h, p.dial()))
 			c.write(channelOpen("direct-tcpip", 0, 1<<20, 1<<15, direct("core-sw1", 22)))
 			c.expect(msgOpenOK)
+			time.Sleep(45 * time.Second) // between two ticks
+			c.write(append(appendString([]byte{msgGlobal}, "a sign of life"), 0))
 			start := time.Now()
 			c.expectEnd()
-			if d := time.Since(start); d != 4*30*time.Second {
-				t.Errorf("lived %v, want 2m", d)
+			if d := time.Since(start); d != 15*time.Second+4*30*time.Second {
+				t.Errorf("lived %v, want 2m15s", d)
 			}
 			synctest.Wait()
 			if r := h.last("session.end"); r.Reason != string(endKeepalive) {
@@ -337,14 +332,7 @@ func TestKeepalive(t *testing.T) {
 	})
 	t.Run("does not even read", func(t *testing.T) {
 		bubble(t, change, func(h *harness, p *pipes) {
-			c := newRawClient(h, p.dial())
-			c.service()
-			c.write(keyboardInteractive("alice"))
-			c.expect(msgInfoRequest)
-			c.write(infoResponse(alicePassword))
-			c.expect(msgInfoRequest)
-			c.write(infoResponse(h.code()))
-			c.expect(msgAuthSuccess)
+			h.login(newRawClient(h, p.dial()))
 			time.Sleep(3 * time.Minute)
 			synctest.Wait()
 			if st := h.srv.Stats(); st.Connections != 0 {
@@ -420,14 +408,7 @@ func TestStuckClients(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(*Config) {}, func(h *harness, p *pipes) {
-				c := newRawClient(h, p.dial())
-				c.service()
-				c.write(keyboardInteractive("alice"))
-				c.expect(msgInfoRequest)
-				c.write(infoResponse(alicePassword))
-				c.expect(msgInfoRequest)
-				c.write(infoResponse(h.code()))
-				c.expect(msgAuthSuccess)
+				c := h.login(newRawClient(h, p.dial()))
 				open(h, c)
 				start := time.Now()
 				c.expectEnd()
@@ -456,6 +437,27 @@ func TestDialTimeout(t *testing.T) {
 		}
 		if r := h.last("session.end"); r.Reason != string(endDialFailed) {
 			t.Errorf("ended by %s", r.Reason)
+		}
+	})
+}
+
+// A client that leaves while its target is dialled ends the dialling, and the record says who ended it.
+func TestLeavingWhileDialling(t *testing.T) {
+	bubble(t, func(*Config) {}, func(h *harness, p *pipes) {
+		h.srv.dial = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}
+		c := h.login(newRawClient(h, p.dial()))
+		c.write(channelOpen("direct-tcpip", 0, 1<<20, 1<<15, direct("core-sw1", 22)))
+		time.Sleep(time.Second)
+		c.conn.Close()
+		synctest.Wait()
+		if r := h.last("session.end"); r.Reason != string(endExit) {
+			t.Errorf("ended by %s", r.Reason)
+		}
+		if st := h.srv.Stats(); st.Connections != 0 {
+			t.Errorf("left over: %+v", st)
 		}
 	})
 }

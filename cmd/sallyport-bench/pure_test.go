@@ -45,8 +45,15 @@ func TestPercentile(t *testing.T) {
 		p      float64
 		want   int64
 	}{
-		{hundred, 50, 50}, {hundred, 99, 99}, {hundred, 100, 100}, {hundred, 0, 1},
-		{[]int64{7}, 50, 7}, {[]int64{7}, 99, 7}, {[]int64{1, 2}, 50, 1}, {[]int64{1, 2, 3}, 50, 2}, {nil, 50, 0},
+		{hundred, 50, 50},
+		{hundred, 99, 99},
+		{hundred, 100, 100},
+		{hundred, 0, 1},
+		{[]int64{7}, 50, 7},
+		{[]int64{7}, 99, 7},
+		{[]int64{1, 2}, 50, 1},
+		{[]int64{1, 2, 3}, 50, 2},
+		{nil, 50, 0},
 	} {
 		if got := percentile(c.sorted, c.p); got != c.want {
 			t.Errorf("percentile %v of %v: %d: want %d", c.p, c.sorted, got, c.want)

@@ -89,7 +89,7 @@ func (c *cli) clientList() *cobra.Command {
 		Long:    "Lists the configured clients; when the gateway runs, with counts of requests, answers and drops, and the addresses of strangers.",
 		Example: "  sallyport client list",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			var report ClientReport
+			report := ClientReport{Strangers: []StrangerRow{}}
 			err := c.with(cmd, func(caller admin.Caller) error {
 				if _, ok := caller.(*admin.Client); ok {
 					return caller.Call(cmd.Context(), "client.list", admin.Empty{}, &report)

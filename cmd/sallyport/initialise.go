@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"sallyport/internal/admin"
 	"sallyport/internal/audit"
 	"sallyport/internal/config"
 	"sallyport/internal/seal"
@@ -30,6 +31,7 @@ func (c *cli) initCommand() *cobra.Command {
 DIR/data, and a RADIUS client for this machine with a secret of its own. It replaces nothing, and asks nothing.`,
 		Example: "  sallyport init /etc/sallyport\n  sallyport -c /etc/sallyport/sallyport.yaml serve",
 		RunE: func(cmd *cobra.Command, args []string) error {
+			values := config.SampleValues{Node: node}
 			if node == "" {
 				host, err := os.Hostname()
 				if err != nil {
@@ -37,7 +39,8 @@ DIR/data, and a RADIUS client for this machine with a secret of its own. It repl
 				}
 				node = host
 			}
-			made, err := initialise(cmd.Context(), args[0], node, config.SampleValues{})
+			ctx := admin.WithActor(cmd.Context(), admin.Actor{Name: admin.UserName(os.Getuid()), Road: "cli"})
+			made, err := initialise(ctx, args[0], node, values)
 			if err != nil {
 				return err
 			}

@@ -119,10 +119,18 @@ over RADIUS and SSH, and keeps a record that proves who was let in, and how.`,
   sallyport serve                   the gateway`,
 		SilenceErrors: true, SilenceUsage: true, Version: version(),
 		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }, // without it, an unknown command would be no error
 	}
 	root.PersistentFlags().StringVarP(&c.configPath, "config", "c", "", "configuration `FILE` (else $SALLYPORT_CONFIG, ./sallyport.yaml, /etc/sallyport/sallyport.yaml)")
 	root.PersistentFlags().BoolVar(&c.json, "json", false, "print JSON for programs")
-	root.PersistentPreRun = func(*cobra.Command, []string) { c.started = true }
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
+		// Cobra would look at these only after this hook, and they are mistakes of usage.
+		if err := errors.Join(cmd.ValidateRequiredFlags(), cmd.ValidateFlagGroups()); err != nil {
+			return err
+		}
+		c.started = true
+		return nil
+	}
 	root.AddCommand(
 		c.demoCommand(), c.initCommand(), c.serveCommand(), c.configCommand(), c.reloadCommand(), c.statusCommand(),
 		c.userCommand(), c.tokenCommand(), c.keyCommand(), c.clientCommand(), c.targetCommand(), c.auditCommand(),

@@ -34,6 +34,8 @@ func rooms() map[string]room {
 		"internal/recording":   {[]string{"internal/seal"}, "recordings are written and read without a gateway"},
 		"radiusd":              {[]string{"internal/login", "internal/seal"}, "an adapter turns bytes into attempts and outcomes into bytes: it has no way to people, codes or records but the gate (P11)"},
 		"sshgw":                {[]string{"internal/login", "internal/recording"}, "an adapter turns bytes into attempts and outcomes into bytes: it has no way to people, codes or records but the gate (P11)"},
+		"sshgw/door":           {nil, "who may knock, and how often, is arithmetic on sources and times"},
+		"sshgw/route":          {nil, "what a user name or an address means is a function of text and the list of targets"},
 		"internal/admin":       {[]string{"internal/login", "otp", "internal/audit", "internal/recording"}, "the verbs are the same whoever calls them: they know neither sockets of protocols nor the store's SQL"},
 		"internal/report":      {[]string{"internal/audit", "internal/login"}, "data in, document out"},
 		"internal/console":     {[]string{"internal/admin", "internal/report", "internal/login"}, "pages have no logic of their own, so every door is the same door (P11)"},

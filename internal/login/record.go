@@ -46,13 +46,16 @@ func (g *Gate) record(a *Attempt, event string, result audit.Result, now time.Ti
 	return rec
 }
 
-// identify says who it was. A stranger's name is blinded, whatever it holds.
+// identify says who it was. A stranger's name is blinded, whatever it holds. The caller does not hold e.mu.
 func (g *Gate) identify(rec *audit.Record, a *Attempt, e *entry) {
 	if e == nil {
 		rec.Login = g.blind(a.Name)
 		return
 	}
-	rec.Person, rec.Login, rec.PersonKind = e.name, e.name, string(e.kind)
+	e.mu.Lock()
+	kind := e.kind
+	e.mu.Unlock()
+	rec.Person, rec.Login, rec.PersonKind = e.name, e.name, string(kind)
 }
 
 func factorOf(f firstResult) audit.Factor {
