@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/hmac"
 	"crypto/md5"
+	"errors"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -76,6 +77,7 @@ type hooked struct {
 	before func(login.Attempt) // guarded by mu
 	asked  int                 // guarded by mu
 	last   login.Attempt       // guarded by mu
+	ended  error               // guarded by mu: what the context of a Decide said after the hook
 }
 
 func (h *hooked) hook(a login.Attempt) {
@@ -109,6 +111,9 @@ func (h *hooked) attempt() login.Attempt {
 
 func (h *hooked) Decide(ctx context.Context, a login.Attempt) login.Outcome {
 	h.hook(a)
+	h.mu.Lock()
+	h.ended = errors.Join(h.ended, ctx.Err())
+	h.mu.Unlock()
 	return h.Gate.Decide(ctx, a)
 }
 

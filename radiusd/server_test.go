@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"layeh.com/radius"
 	"layeh.com/radius/rfc2865"
 
@@ -129,9 +130,21 @@ func TestReserve(t *testing.T) {
 	}
 }
 
-// When Serve is told to end it reads no more, answers what it took, and returns when that is done.
+// When Serve is told to end it reads no more, answers what it took, and returns when that is done, also while another
+// socket keeps the workers. The decisions are not told that the end has come.
 func TestDrain(t *testing.T) {
 	r := newRig(t, func(o *Options) { o.Workers = 2 }, everybody(Code))
+	other := listen(t, "127.0.0.1:0")
+	ctx, cancel := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- r.server.Serve(ctx, other) }()
+	defer func() {
+		cancel()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+		other.Close()
+	}()
 	n := r.nas()
 	hold, held := make(chan struct{}), make(chan struct{}, 4)
 	r.gate.set(func(login.Attempt) { held <- struct{}{}; <-hold })
@@ -158,6 +171,11 @@ func TestDrain(t *testing.T) {
 	<-stopped
 	for range raws {
 		n.receive()
+	}
+	r.gate.mu.Lock()
+	defer r.gate.mu.Unlock()
+	if r.gate.ended != nil {
+		t.Errorf("a decision was cut short: %v", r.gate.ended)
 	}
 }
 
@@ -283,6 +301,23 @@ func TestAnswerFrom(t *testing.T) {
 				t.Errorf("source %s, want %s", got, c.from)
 			}
 		})
+	}
+}
+
+// The answer's packet information names the address that was asked, and leaves the interface to routing unless the
+// address is link-local.
+func TestAnswerFromInfo(t *testing.T) {
+	four := unix.PktInfo4(&unix.Inet4Pktinfo{Ifindex: 7, Spec_dst: [4]byte{127, 0, 0, 5}, Addr: [4]byte{127, 0, 0, 5}})
+	want := unix.PktInfo4(&unix.Inet4Pktinfo{Spec_dst: [4]byte{127, 0, 0, 5}, Addr: [4]byte{127, 0, 0, 5}})
+	if n := answerFrom(four); n != len(want) || !bytes.Equal(four, want) {
+		t.Errorf("v4: %d %v, want %v", n, four, want)
+	}
+	for addr, index := range map[string]uint32{"2001:db8::1": 0, "::ffff:127.0.0.5": 0, "fe80::1": 7} {
+		a := netip.MustParseAddr(addr).As16()
+		six, want := unix.PktInfo6(&unix.Inet6Pktinfo{Ifindex: 7, Addr: a}), unix.PktInfo6(&unix.Inet6Pktinfo{Ifindex: index, Addr: a})
+		if n := answerFrom(six); n != len(want) || !bytes.Equal(six, want) {
+			t.Errorf("%s: %d %v, want %v", addr, n, six, want)
+		}
 	}
 }
 

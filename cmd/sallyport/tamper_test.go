@@ -257,6 +257,13 @@ func (e *evidence) spoil(t *testing.T, data, name string) {
 		if !verified() {
 			t.Errorf("%s: reserved space is taken for damage", name)
 		}
+		// So are bytes of a write that a kill has cut off, in that space. Verify says that they are there.
+		if err := os.WriteFile(path, append(append(bytes.Clone(file), "half a write"...), make([]byte, 4096)...), 0o600); err != nil {
+			t.Error(err)
+		}
+		if report, err := audit.VerifyDir(p.journal, p.checkpoint, e.verifier, nil); err == nil && report.Unfinished == "" {
+			t.Errorf("%s: an unfinished write is passed over without a word", name)
+		}
 	}
 	if err := os.WriteFile(path, file, 0o600); err != nil {
 		t.Error(err)

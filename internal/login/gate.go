@@ -88,10 +88,11 @@ func New(o Options) (*Gate, error) {
 	if _, err := rand.Read(seed); err != nil {
 		return nil, err
 	}
+	params := otp.Default()
 	g := &Gate{
 		log: o.Log, now: o.Now, blind: o.Blind, exceptionLive: o.ExceptionLive,
 		roster: newRoster(), used: newUsedStates(),
-		ghost: entry{devices: []device{{params: otp.Default(), seed: seed, last: neverUsed}}},
+		ghost: entry{profile: new(profile), devices: []device{{params: &params, seed: seed, last: neverUsed}}},
 	}
 	if g.exceptionLive == nil {
 		g.exceptionLive = func(string) bool { return false }
@@ -353,7 +354,7 @@ func (g *Gate) judge(a *Attempt, rec *audit.Record, e *entry, stranger bool, fir
 		}
 		return code.reason, Grant{}
 	}
-	verdict := g.permit(pol, e.groups, a.System, a.Capability, kinds)
+	verdict := g.permit(pol, e.profile.groups, a.System, a.Capability, kinds)
 	if verdict.Rule != nil {
 		rec.Rule, rec.Exception = verdict.Rule.Name, verdict.Rule.Exception
 	}
@@ -363,9 +364,10 @@ func (g *Gate) judge(a *Attempt, rec *audit.Record, e *entry, stranger bool, fir
 
 	e.devices[code.device].last = code.step
 	rec.Effects = append(rec.Effects, EffectStep(code.token, code.step))
-	if e.throttle != (throttle.State{}) {
-		e.throttle = pol.Settings.Lock.Succeeded(e.throttle)
-		rec.Effects = append(rec.Effects, audit.Effect{Set: effectFailures, ID: e.name, Value: int64(e.throttle.Failures), Until: e.throttle.Until})
+	if e.locked != nil {
+		st := pol.Settings.Lock.Succeeded(*e.locked)
+		e.setThrottle(st)
+		rec.Effects = append(rec.Effects, audit.Effect{Set: effectFailures, ID: e.name, Value: int64(st.Failures), Until: st.Until})
 	}
 	return ReasonOK, grantOf(e.name, a.ID, rec.Factors, verdict.Rule)
 }
@@ -404,19 +406,14 @@ func (g *Gate) settle(pending *audit.Pending, reason Reason, grant Grant) Outcom
 
 // barred tells whether the person may try at all. The caller holds e.mu.
 func (e *entry) barred(now time.Time, pol *Policy) Reason {
-	if e.disabled {
-		return ReasonPersonDisabled
+	if r := e.profile.barred(now); r != ReasonOK {
+		return r
 	}
-	if !e.from.IsZero() && now.Before(e.from) {
-		return ReasonPersonNotYet
-	}
-	if !e.until.IsZero() && !now.Before(e.until) {
-		return ReasonPersonExpired
-	}
-	if e.throttle.Failures >= throttle.MaxFailures {
+	st := e.throttle()
+	if st.Failures >= throttle.MaxFailures {
 		return ReasonLockedHard // until an operator unlocks: no more guesses in a row than NIST SP 800-63B-4 allows
 	}
-	if locked, hard, _ := pol.Settings.Lock.Locked(now, e.throttle); hard {
+	if locked, hard, _ := pol.Settings.Lock.Locked(now, st); hard {
 		return ReasonLockedHard
 	} else if locked {
 		return ReasonLocked
@@ -424,13 +421,27 @@ func (e *entry) barred(now time.Time, pol *Policy) Reason {
 	return ReasonOK
 }
 
+// barred tells whether an operator has shut the person out.
+func (p *profile) barred(now time.Time) Reason {
+	switch {
+	case p.disabled:
+		return ReasonPersonDisabled
+	case !p.from.IsZero() && now.Before(p.from):
+		return ReasonPersonNotYet
+	case !p.until.IsZero() && !now.Before(p.until):
+		return ReasonPersonExpired
+	}
+	return ReasonOK
+}
+
 // fail counts a failure. The caller holds e.mu.
 func (e *entry) fail(rec *audit.Record, now time.Time, pol *Policy) {
-	e.throttle = pol.Settings.Lock.Failed(now, e.throttle)
-	rec.Effects = append(rec.Effects, audit.Effect{Set: effectFailures, ID: e.name, Value: int64(e.throttle.Failures), Until: e.throttle.Until})
-	rec.Detail = append(rec.Detail, audit.Detail{Key: "failures", Value: strconv.Itoa(e.throttle.Failures)})
-	if e.throttle.Until.After(now) {
-		rec.Detail = append(rec.Detail, audit.Detail{Key: "locked_until", Value: e.throttle.Until.UTC().Format(time.RFC3339)})
+	st := pol.Settings.Lock.Failed(now, e.throttle())
+	e.setThrottle(st)
+	rec.Effects = append(rec.Effects, audit.Effect{Set: effectFailures, ID: e.name, Value: int64(st.Failures), Until: st.Until})
+	rec.Detail = append(rec.Detail, audit.Detail{Key: "failures", Value: strconv.Itoa(st.Failures)})
+	if st.Until.After(now) {
+		rec.Detail = append(rec.Detail, audit.Detail{Key: "locked_until", Value: st.Until.UTC().Format(time.RFC3339)})
 	}
 }
 
@@ -491,11 +502,11 @@ func (e *entry) matchCode(typed Secret, now time.Time, s Settings) codeResult {
 // first: how far a device has been counted on is no secret.
 func (d *device) match(code string, now time.Time, s Settings) (step int64, ok bool) {
 	if d.params.Type == otp.TypeHOTP {
-		if step, ok := otp.Match(d.seed, d.params, code, otp.Ahead(d.last, 1)); ok {
+		if step, ok := otp.Match(d.seed, *d.params, code, otp.Ahead(d.last, 1)); ok {
 			return step, true
 		}
 	}
-	return otp.Match(d.seed, d.params, code, d.window(now, s))
+	return otp.Match(d.seed, *d.params, code, d.window(now, s))
 }
 
 // window is where a code may lie. For HOTP it begins with the counter used last, so that a reused code is known as

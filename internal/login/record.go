@@ -53,7 +53,7 @@ func (g *Gate) identify(rec *audit.Record, a *Attempt, e *entry) {
 		return
 	}
 	e.mu.Lock()
-	kind := e.kind
+	kind := e.profile.kind
 	e.mu.Unlock()
 	rec.Person, rec.Login, rec.PersonKind = e.name, e.name, string(kind)
 }
@@ -109,16 +109,12 @@ func (g *Gate) judgeAccess(rec *audit.Record, e *entry, gr Grant, a *Attempt, po
 		return ReasonUnknownPerson, Grant{}
 	}
 	e.mu.Lock()
-	disabled, from, until, groups := e.disabled, e.from, e.until, e.groups
+	who := e.profile
 	e.mu.Unlock()
-	switch {
-	case disabled:
-		return ReasonPersonDisabled, Grant{}
-	case !from.IsZero() && now.Before(from):
-		return ReasonPersonNotYet, Grant{}
-	case !until.IsZero() && !now.Before(until):
-		return ReasonPersonExpired, Grant{}
-	case a.System.Name == "":
+	if r := who.barred(now); r != ReasonOK {
+		return r, Grant{}
+	}
+	if a.System.Name == "" {
 		return ReasonNoTarget, Grant{}
 	}
 	kinds := make([]policy.Kind, 0, len(gr.Factors))
@@ -127,7 +123,7 @@ func (g *Gate) judgeAccess(rec *audit.Record, e *entry, gr Grant, a *Attempt, po
 			kinds = append(kinds, policy.Kind(f.Kind))
 		}
 	}
-	verdict := g.permit(pol, groups, a.System, a.Capability, kinds)
+	verdict := g.permit(pol, who.groups, a.System, a.Capability, kinds)
 	if verdict.Rule != nil {
 		rec.Rule, rec.Exception = verdict.Rule.Name, verdict.Rule.Exception
 	}
@@ -178,21 +174,22 @@ func (g *Gate) Standing(name string) Standing {
 	now := g.now()
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	s := Standing{Reason: e.barred(now, g.policy.Load()), Groups: e.groups, Tokens: len(e.devices)}
+	st := e.throttle()
+	s := Standing{Reason: e.barred(now, g.policy.Load()), Groups: e.profile.groups, Tokens: len(e.devices)}
 	switch s.Reason {
 	case ReasonOK:
 		s.Text = "active, not locked"
-		if e.throttle.Failures > 0 {
-			s.Text += ", " + strconv.Itoa(e.throttle.Failures) + " failures since the last success"
+		if st.Failures > 0 {
+			s.Text += ", " + strconv.Itoa(st.Failures) + " failures since the last success"
 		}
 	case ReasonPersonNotYet:
-		s.Text = "active from " + e.from.UTC().Format(time.RFC3339)
+		s.Text = "active from " + e.profile.from.UTC().Format(time.RFC3339)
 	case ReasonPersonExpired:
-		s.Text = "ended at " + e.until.UTC().Format(time.RFC3339)
+		s.Text = "ended at " + e.profile.until.UTC().Format(time.RFC3339)
 	case ReasonPersonDisabled:
 		s.Text = "disabled"
 	default:
-		s.Text = "locked until " + e.throttle.Until.UTC().Format(time.RFC3339) + " after " + strconv.Itoa(e.throttle.Failures) + " failures"
+		s.Text = "locked until " + st.Until.UTC().Format(time.RFC3339) + " after " + strconv.Itoa(st.Failures) + " failures"
 	}
 	return s
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -39,24 +40,43 @@ const neverUsed = -1
 // device is an active token as the gate needs it.
 type device struct {
 	id     string
-	params otp.Params
+	params *otp.Params // shared, never changed in place
 	seed   []byte
 	last   int64 // newest step or counter used, or neverUsed
 }
 
-// entry is a person as the gate needs it. A hundred thousand of them are kept in memory, so it is compact.
-type entry struct {
-	mu sync.Mutex // held from judging an attempt until its record is submitted
-
-	// Guarded by mu.
-	name     string
+// profile is what an operator says of a person. Most people share theirs; it is never changed in place.
+type profile struct {
 	kind     PersonKind
-	groups   []string // shared between entries, never changed in place
+	groups   []string
 	disabled bool
 	from     time.Time
 	until    time.Time
-	throttle throttle.State
-	devices  []device
+}
+
+// entry is a person as the gate needs it. A hundred thousand of them are kept in memory, so it is compact.
+type entry struct {
+	name string
+	mu   sync.Mutex // held from judging an attempt until its record is submitted
+
+	// Guarded by mu.
+	profile *profile
+	locked  *throttle.State // nil: no failures
+	devices []device
+}
+
+func (e *entry) throttle() throttle.State {
+	if e.locked == nil {
+		return throttle.State{}
+	}
+	return *e.locked
+}
+
+func (e *entry) setThrottle(st throttle.State) {
+	e.locked = nil
+	if st != (throttle.State{}) {
+		e.locked = &st
+	}
 }
 
 // roster is the people, tokens and keys that logins are judged against.
@@ -69,7 +89,8 @@ type roster struct {
 	steps    map[string]int64
 	failures map[string]throttle.State
 
-	groups map[string][]string // one copy of each set of groups
+	profiles map[string]*profile // those without times, one copy of each
+	params   map[otp.Params]*otp.Params
 }
 
 func newRoster() *roster {
@@ -78,7 +99,8 @@ func newRoster() *roster {
 		keys:     make(map[string]string),
 		steps:    make(map[string]int64),
 		failures: make(map[string]throttle.State),
-		groups:   make(map[string][]string),
+		profiles: make(map[string]*profile),
+		params:   make(map[otp.Params]*otp.Params),
 	}
 }
 
@@ -152,7 +174,7 @@ func (r *roster) change(c Change) {
 	if c.DeletePerson != "" {
 		if e := r.people[c.DeletePerson]; e != nil {
 			e.mu.Lock()
-			e.disabled, e.devices = true, nil // whoever already holds the entry finds it shut
+			e.profile, e.devices = &profile{disabled: true}, nil // whoever already holds the entry finds it shut
 			e.mu.Unlock()
 			delete(r.people, c.DeletePerson)
 		}
@@ -168,26 +190,39 @@ func (r *roster) change(c Change) {
 }
 
 func (r *roster) putPerson(p Person) {
+	shared := r.profileOf(p)
 	e := r.people[p.Name]
 	if e == nil {
-		e = &entry{name: strings.Clone(p.Name), throttle: r.failures[p.Name]}
+		e = &entry{name: strings.Clone(p.Name), profile: shared}
+		e.setThrottle(r.failures[p.Name])
 		delete(r.failures, p.Name)
 		r.people[e.name] = e
+		return
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.kind, e.disabled, e.from, e.until = p.Kind, p.Disabled, p.From, p.Until
-	e.groups = r.sharedGroups(p.Groups)
+	e.profile = shared
 }
 
-func (r *roster) sharedGroups(groups []string) []string {
-	key := strings.Join(groups, "\x00")
-	if shared, ok := r.groups[key]; ok {
+func (r *roster) profileOf(p Person) *profile {
+	own := &profile{kind: p.Kind, groups: slices.Clone(p.Groups), disabled: p.Disabled, from: p.From, until: p.Until}
+	if !p.From.IsZero() || !p.Until.IsZero() {
+		return own
+	}
+	key := string(p.Kind) + "\x00" + strconv.FormatBool(p.Disabled) + "\x00" + strings.Join(p.Groups, "\x00")
+	if shared, ok := r.profiles[key]; ok {
 		return shared
 	}
-	shared := slices.Clone(groups)
-	r.groups[key] = shared
-	return shared
+	r.profiles[key] = own
+	return own
+}
+
+func (r *roster) paramsOf(p otp.Params) *otp.Params {
+	if shared, ok := r.params[p]; ok {
+		return shared
+	}
+	r.params[p] = &p
+	return &p
 }
 
 func (r *roster) putToken(t Token) {
@@ -201,7 +236,7 @@ func (r *roster) putToken(t Token) {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	d := device{id: strings.Clone(t.ID), params: t.Params, seed: slices.Clone(t.Seed), last: neverUsed}
+	d := device{id: strings.Clone(t.ID), params: r.paramsOf(t.Params), seed: slices.Clone(t.Seed), last: neverUsed}
 	if last, ok := r.steps[t.ID]; ok {
 		d.last = last
 		delete(r.steps, t.ID)
@@ -211,7 +246,7 @@ func (r *roster) putToken(t Token) {
 		e.devices[i] = d
 		return
 	}
-	e.devices = append(e.devices, d)
+	e.devices = append(slices.Clip(e.devices), d)
 }
 
 func (e *entry) device(id string) int {
@@ -233,7 +268,7 @@ func (r *roster) effect(owner string, x audit.Effect) {
 		st := throttle.State{Failures: int(x.Value), Until: x.Until}
 		if e := r.people[x.ID]; e != nil {
 			e.mu.Lock()
-			e.throttle = st
+			e.setThrottle(st)
 			e.mu.Unlock()
 		} else {
 			r.failures[x.ID] = st

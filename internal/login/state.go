@@ -182,8 +182,8 @@ func (g *Gate) Snapshot(write func(state []byte) error) error {
 				s.Steps[d.id] = d.last
 			}
 		}
-		if e.throttle != (throttle.State{}) {
-			s.Failures[name] = e.throttle
+		if e.locked != nil {
+			s.Failures[name] = *e.locked
 		}
 		e.mu.Unlock()
 	}
