@@ -163,10 +163,8 @@ func (f firstResult) result() string {
 
 // checkFirst proves the first factor. Nobody's name changes what is done, only how it ends.
 func (g *Gate) checkFirst(ctx context.Context, a *Attempt) firstResult {
-	for _, p := range a.Proofs {
-		if p.Kind == policy.Know {
-			return firstResult{reason: ReasonOK, method: p.Method, proof: p.ID}
-		}
+	if r, ok := vouched(a); ok {
+		return r
 	}
 	first := g.first.Load()
 	person := ""
@@ -203,7 +201,47 @@ func (g *Gate) Decide(ctx context.Context, a Attempt) Outcome {
 	if g.stopping.Load() {
 		return Outcome{reason: ReasonStopping}
 	}
-	return g.conclude(&a, g.checkFirst(ctx, &a), ReasonOK, audit.Effect{})
+	return g.conclude(&a, g.checkFirst(ctx, &a), ReasonOK, audit.Effect{}).Outcome()
+}
+
+// Asked is a decision that is made, and whose record is on its way to the disk. Until it is there, nobody may learn
+// what was decided, so the one way to it is Outcome.
+type Asked struct {
+	gate    *Gate
+	pending *audit.Pending // nil: nothing was decided
+	reason  Reason
+	grant   Grant
+}
+
+// Outcome waits until the record is durable, or can't be made so. It may be called once.
+func (q Asked) Outcome() Outcome {
+	if q.pending == nil {
+		return Outcome{reason: q.reason}
+	}
+	return q.gate.settle(q.pending, q.reason, q.grant)
+}
+
+// Ask is Decide for attempts whose first factor somebody else has checked, as Attempt.Proofs says. It never waits, so
+// that one goroutine can ask for many, and collect the outcomes together. Any other attempt is not decided.
+func (g *Gate) Ask(a Attempt) Asked {
+	if g.stopping.Load() {
+		return Asked{reason: ReasonStopping}
+	}
+	first, ok := vouched(&a)
+	if !ok {
+		return Asked{reason: ReasonPasswordMissing}
+	}
+	return g.conclude(&a, first, ReasonOK, audit.Effect{})
+}
+
+// vouched returns the first factor that somebody else has checked.
+func vouched(a *Attempt) (firstResult, bool) {
+	for _, p := range a.Proofs {
+		if p.Kind == policy.Know {
+			return firstResult{reason: ReasonOK, method: p.Method, proof: p.ID}, true
+		}
+	}
+	return firstResult{}, false
 }
 
 // Begin takes the first factor of a login in two rounds. Whatever it finds, the outcome is a challenge, so that
@@ -257,18 +295,23 @@ func (g *Gate) Begin(ctx context.Context, a Attempt) Outcome {
 }
 
 // Finish takes the second round: p from Begin, on whatever node that was, and a.Code. Each challenge is answered once.
-func (g *Gate) Finish(ctx context.Context, p Progress, a Attempt) Outcome {
+func (g *Gate) Finish(_ context.Context, p Progress, a Attempt) Outcome {
+	return g.AskFinish(p, a).Outcome()
+}
+
+// AskFinish is Finish without the wait for the record.
+func (g *Gate) AskFinish(p Progress, a Attempt) Asked {
 	if g.stopping.Load() {
-		return Outcome{reason: ReasonStopping}
+		return Asked{reason: ReasonStopping}
 	}
 	a.ID = p.ID()
 	now, life := g.now(), g.policy.Load().Settings.ChallengeFor
 	if p.name != nameDigest(a.Name) {
-		return g.Refuse(ctx, a, ReasonStateUnknown)
+		return g.AskRefuse(a, ReasonStateUnknown)
 	}
 	// A challenge from the future is one from before the clock was set back: its age is not known.
 	if age := now.Sub(p.created); age > life || age < -life {
-		return g.Refuse(ctx, a, ReasonStateExpired)
+		return g.AskRefuse(a, ReasonStateExpired)
 	}
 	until := p.created.Add(2 * life)
 	state := g.used.take(p.id, now, until)
@@ -278,14 +321,19 @@ func (g *Gate) Finish(ctx context.Context, p Progress, a Attempt) Outcome {
 
 // Refuse records a refusal that an adapter found by itself.
 func (g *Gate) Refuse(_ context.Context, a Attempt, why Reason) Outcome {
+	return g.AskRefuse(a, why).Outcome()
+}
+
+// AskRefuse is Refuse without the wait for the record.
+func (g *Gate) AskRefuse(a Attempt, why Reason) Asked {
 	rec := g.record(&a, "login", audit.Reject, g.now())
 	g.identify(rec, &a, g.roster.find(a.Name))
 	rec.Reason = string(why)
-	return g.settle(g.log.Submit(rec, nil), why, Grant{})
+	return Asked{gate: g, pending: g.log.Submit(rec, nil), reason: why}
 }
 
-// conclude is the one place where a login is accepted.
-func (g *Gate) conclude(a *Attempt, first firstResult, state Reason, used audit.Effect) Outcome {
+// conclude is the one place where a login is judged; settle makes the acceptance, from the record's receipt.
+func (g *Gate) conclude(a *Attempt, first firstResult, state Reason, used audit.Effect) Asked {
 	pol, now := g.policy.Load(), g.now()
 	rec := g.record(a, "login", audit.Reject, now)
 	if used.Set != "" && state == ReasonOK {
@@ -307,7 +355,7 @@ func (g *Gate) conclude(a *Attempt, first firstResult, state Reason, used audit.
 	}
 	pending := g.log.Submit(rec, nil)
 	judged.mu.Unlock()
-	return g.settle(pending, reason, grant)
+	return Asked{gate: g, pending: pending, reason: reason, grant: grant}
 }
 
 // judge applies the guard clauses, in the order of their reasons, to what was proved. It changes memory and says so

@@ -507,6 +507,26 @@ func TestStop(t *testing.T) {
 	}
 }
 
+// P1: Ask decides nothing about an attempt whose first factor nobody has checked, whatever else it holds.
+func TestAskNeedsAProof(t *testing.T) {
+	b := newBench(t)
+	next := b.log.Next()
+	a := b.attempt()
+	a.Proofs = []Proof{{policy.Have, "key", "SHA256:x"}}
+	if o := b.gate.Ask(a).Outcome(); !o.Unanswerable() {
+		t.Errorf("decided: %v", o.Reason())
+	}
+	if b.log.Next() != next {
+		t.Error("a record was made")
+	}
+	if o := (Asked{}).Outcome(); !o.Unanswerable() {
+		t.Error("the zero Asked has an answer")
+	}
+	a.Password, a.Proofs = Secret{}, []Proof{{policy.Know, "nas-password", "vpn"}}
+	asked := b.gate.Ask(a)
+	b.want(asked.Outcome(), ReasonOK)
+}
+
 // The zero Outcome, and one without a receipt, let nobody in.
 func TestZeroOutcome(t *testing.T) {
 	for _, o := range []Outcome{{}, {kind: accepted, reason: ReasonOK}, {kind: challenged}, {kind: rejected}} {
