@@ -1,7 +1,7 @@
 package radiusd
 
 import (
-	"crypto/md5" //nolint:gosec // RADIUS over UDP is made of MD5
+	"crypto/md5" // RADIUS over UDP is made of MD5
 	"crypto/subtle"
 	"encoding"
 	"encoding/binary"
@@ -18,7 +18,7 @@ func newSharedSecret(secret []byte) *sharedSecret {
 	s := &sharedSecret{secret: append([]byte(nil), secret...)}
 	key := s.secret
 	if len(key) > md5.BlockSize {
-		sum := md5.Sum(key) //nolint:gosec // RFC 2104
+		sum := md5.Sum(key)
 		key = sum[:]
 	}
 	s.inner, s.outer = padded(key, 0x36), padded(key, 0x5c)
@@ -31,7 +31,7 @@ func padded(key []byte, with byte) []byte {
 	for i := range block {
 		block[i] ^= with
 	}
-	h := md5.New() //nolint:gosec // RFC 2104
+	h := md5.New()
 	h.Write(block[:])
 	state, err := h.(encoding.BinaryAppender).AppendBinary(nil)
 	if err != nil {
@@ -49,7 +49,7 @@ type digester struct {
 }
 
 func newDigester() *digester {
-	h := md5.New() //nolint:gosec // RFC 2865
+	h := md5.New()
 	return &digester{h: h, load: h.(encoding.BinaryUnmarshaler)}
 }
 

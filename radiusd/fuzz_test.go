@@ -35,7 +35,8 @@ func fuzzServer(f *testing.F) (*Server, *listener, *seal.Ring) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	ln.ctx, ln.id = f.Context(), 1
+	ln.ctx, ln.id, ln.finisher = f.Context(), 1, newFinisher(s, 1)
+	f.Cleanup(ln.finisher.close)
 	return s, ln, ring
 }
 

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -22,6 +23,7 @@ import (
 	"layeh.com/radius/rfc2869"
 
 	"sallyport/internal/audit"
+	"sallyport/internal/journal"
 	"sallyport/internal/login"
 	"sallyport/internal/policy"
 	"sallyport/internal/seal"
@@ -55,7 +57,32 @@ type rig struct {
 	stop   func()
 
 	mu    sync.Mutex
-	clock time.Time // guarded by mu
+	clock time.Time     // guarded by mu
+	disk  chan struct{} // guarded by mu: while it is not nil, the disk waits for it to be closed
+}
+
+// stall makes the disk slow, until the returned function is called.
+func (r *rig) stall() (release func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	disk := make(chan struct{})
+	r.disk = disk
+	return sync.OnceFunc(func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.disk = nil
+		close(disk)
+	})
+}
+
+func (r *rig) sync(f *os.File) error {
+	r.mu.Lock()
+	disk := r.disk
+	r.mu.Unlock()
+	if disk != nil {
+		<-disk
+	}
+	return f.Sync()
 }
 
 // passwords is a first factor that knows one.
@@ -131,6 +158,29 @@ func (h *hooked) Refuse(ctx context.Context, a login.Attempt, r login.Reason) lo
 	h.hook(a)
 	return h.Gate.Refuse(ctx, a, r)
 }
+
+// asking is a hooked gate that decides without waiting, as login's does.
+type asking struct{ *hooked }
+
+func (h asking) asker() Asker { return h.Gate.(Asker) }
+
+func (h asking) Ask(a login.Attempt) login.Asked {
+	h.hook(a)
+	return h.asker().Ask(a)
+}
+
+func (h asking) AskFinish(p login.Progress, a login.Attempt) login.Asked {
+	h.hook(a)
+	return h.asker().AskFinish(p, a)
+}
+
+func (h asking) AskRefuse(a login.Attempt, r login.Reason) login.Asked {
+	h.hook(a)
+	return h.asker().AskRefuse(a, r)
+}
+
+// workersOnly makes the gate one that waits, so that workers do everything, and a test can hold them up.
+func workersOnly(o *Options) { o.Gate = o.Gate.(asking).hooked }
 
 // counter is a Meter that remembers, and lets tests await.
 type counter struct {
@@ -236,7 +286,7 @@ func newRigOn(t *testing.T, address string, change func(*Options), clients ...Cl
 		t.Fatal(err)
 	}
 	o := Options{
-		Gate: r.gate, Box: r.ring.Box("radius-state"), Now: r.now, Meter: r.meter,
+		Gate: asking{r.gate}, Box: r.ring.Box("radius-state"), Now: r.now, Meter: r.meter,
 		Log: slog.New(slog.NewTextHandler(r.lines, nil)), Node: "gw1",
 	}
 	if change != nil {
@@ -313,7 +363,7 @@ func (r *rig) openGate() {
 	dir := t.TempDir()
 	r.log, err = audit.Open(audit.Options{
 		Dir: filepath.Join(dir, "journal"), CheckpointFile: filepath.Join(dir, "checkpoint"), Node: "test", Signer: signer, Verifier: verifier,
-		Now: r.now, Restore: r.login.Restore, Replay: func(rec *audit.Record, _ []byte) error { return r.login.Replay(rec) },
+		Now: r.now, Restore: r.login.Restore, Journal: journal.Options{Sync: r.sync}, Replay: func(rec *audit.Record, _ []byte) error { return r.login.Replay(rec) },
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -35,39 +35,50 @@ func (s *Server) openState(c *client, state []byte) (login.Progress, bool) {
 // handle judges a request and answers it, on a worker.
 func (s *Server) handle(r *request) {
 	ln := r.listener
-	defer func() {
-		if p := recover(); p != nil {
-			s.panicked(r, p)
-		}
-		r.facts = facts{}
-		s.requests.Put(r)
-		ln.pending.Done()
-	}()
+	defer s.forget(r)
 	tools := s.tools.Get().(*toolbox)
 	defer s.tools.Put(tools)
-
 	outcome := s.judge(ln.ctx, r, tools.digester)
+	if packet := s.answer(r, tools, outcome); packet != nil {
+		ln.out.post(r, packet)
+		s.count(r, packet[0], outcome.Reason())
+	}
+}
+
+// forget ends a request, whatever became of it. It is deferred.
+func (s *Server) forget(r *request) {
+	if p := recover(); p != nil {
+		s.panicked(r, p)
+	}
+	ln := r.listener
+	r.facts, r.asked = facts{}, login.Asked{}
+	s.requests.Put(r)
+	ln.pending.Done()
+}
+
+// answer makes the packet of an outcome, in tools, and remembers it for resends. It returns nil when there is nothing
+// to send.
+func (s *Server) answer(r *request, tools *toolbox, outcome login.Outcome) []byte {
 	if outcome.Unanswerable() {
 		s.cache.abort(r.entry)
 		r.entry = nil
 		s.drop(r.client, dropLogDown, r.from.Addr(), "why", string(outcome.Reason()))
-		return
+		return nil
 	}
 	packet, ok := s.render(r, tools, outcome)
 	if !ok {
 		s.cache.abort(r.entry)
 		r.entry = nil
 		s.drop(r.client, dropReplySize, r.from.Addr())
-		return
+		return nil
 	}
 	wanted := s.cache.finish(r.entry, packet, s.now().Sub(s.start))
 	r.entry = nil
 	if !wanted {
 		s.drop(r.client, dropSuperseded, r.from.Addr())
-		return
+		return nil
 	}
-	s.count(r, packet[0], outcome.Reason())
-	ln.out.post(r, packet)
+	return packet
 }
 
 func (s *Server) count(r *request, code byte, reason login.Reason) {
@@ -83,16 +94,27 @@ func (s *Server) count(r *request, code byte, reason login.Reason) {
 	s.meter.Reply(r.client.Name, radius.Code(code).String(), string(reason), s.now().Sub(r.received))
 }
 
-// judge makes an attempt of the request and has the Gate decide it.
-func (s *Server) judge(ctx context.Context, r *request, d *digester) login.Outcome {
+// way is what is to be asked of the Gate.
+type way uint8
+
+const (
+	wayRefuse way = iota // the zero way lets nobody in
+	wayBegin             // a first round
+	wayFinish            // a second round
+	wayAppend            // password and code
+	wayCode              // the code alone
+)
+
+// prepare makes an attempt of the request, and tells how to ask about it; for wayRefuse, why.
+func (s *Server) prepare(r *request, d *digester) (a login.Attempt, w way, why login.Reason) {
 	c, v := r.client, &r.view
-	a := s.attempt(r)
+	a = s.attempt(r)
 	if why := s.unsupported(r); why != dropNone {
 		s.drop(c, why, r.from.Addr())
-		return s.gate.Refuse(ctx, a, login.Reason(why.String()))
+		return a, wayRefuse, login.Reason(why.String())
 	}
 	if v.state.present() && !r.opened {
-		return s.gate.Refuse(ctx, a, login.ReasonStateUnknown)
+		return a, wayRefuse, login.ReasonStateUnknown
 	}
 	var clear [maxPassword]byte
 	typed := ""
@@ -103,21 +125,50 @@ func (s *Server) judge(ctx context.Context, r *request, d *digester) login.Outco
 	switch {
 	case r.opened:
 		a.Code = login.NewSecret(typed)
-		return s.gate.Finish(ctx, r.progress, a)
+		return a, wayFinish, ""
 	case !v.password.present():
-		return s.gate.Refuse(ctx, a, login.ReasonPasswordMissing)
+		return a, wayRefuse, login.ReasonPasswordMissing
 	case c.Mode == Challenge:
 		a.Password = login.NewSecret(typed)
-		return s.gate.Begin(ctx, a)
+		return a, wayBegin, ""
 	case c.Mode == Append:
 		password, code := split(typed, c.CodeDigits)
 		a.Password, a.Code = login.NewSecret(password), login.NewSecret(code)
-		return s.gate.Decide(ctx, a)
-	case c.Mode == Code:
+		return a, wayAppend, ""
+	default: // Code; SetConfig lets no other mode through
 		a.Code, a.Proofs = login.NewSecret(typed), c.proofs
+		return a, wayCode, ""
+	}
+}
+
+// judge has the Gate decide a request, and waits for it.
+func (s *Server) judge(ctx context.Context, r *request, d *digester) login.Outcome {
+	a, w, why := s.prepare(r, d)
+	switch w {
+	case wayBegin:
+		return s.gate.Begin(ctx, a)
+	case wayFinish:
+		return s.gate.Finish(ctx, r.progress, a)
+	case wayAppend, wayCode:
 		return s.gate.Decide(ctx, a)
 	default:
-		return login.Outcome{} // unanswerable: Validate lets no other mode through
+		return s.gate.Refuse(ctx, a, why)
+	}
+}
+
+// ask has the Gate decide a request at once, if nothing slow is to be checked. The outcome follows.
+func (s *Server) ask(r *request, d *digester) (login.Asked, bool) {
+	if s.asker == nil || r.client.Mode != Code && !r.opened {
+		return login.Asked{}, false
+	}
+	a, w, why := s.prepare(r, d)
+	switch w {
+	case wayFinish:
+		return s.asker.AskFinish(r.progress, a), true
+	case wayCode:
+		return s.asker.Ask(a), true
+	default:
+		return s.asker.AskRefuse(a, why), true
 	}
 }
 

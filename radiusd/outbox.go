@@ -54,7 +54,31 @@ func (o *outbox) post(r *request, packet []byte) {
 	}
 	o.sending = true
 	o.mu.Unlock()
+	runtime.Gosched() // lets the others, who were released at the same time, add theirs
+	o.drain()
+}
 
+// put leaves r's reply to the next flush. It copies what it needs.
+func (o *outbox) put(r *request, packet []byte) {
+	o.mu.Lock()
+	o.add(r, packet)
+	o.mu.Unlock()
+}
+
+// flush sends what was put, or leaves it to whoever is sending.
+func (o *outbox) flush() {
+	o.mu.Lock()
+	if o.sending || len(o.waiting) == 0 {
+		o.mu.Unlock()
+		return
+	}
+	o.sending = true
+	o.mu.Unlock()
+	o.drain()
+}
+
+// drain sends until nothing waits; the caller has set sending.
+func (o *outbox) drain() {
 	finished := false
 	defer func() {
 		if !finished { // a panic must not leave the outbox to nobody
@@ -63,7 +87,6 @@ func (o *outbox) post(r *request, packet []byte) {
 			o.mu.Unlock()
 		}
 	}()
-	runtime.Gosched() // lets the others, who were released at the same time, add theirs
 	for batch := o.take(nil); batch != nil; batch = o.take(batch) {
 		o.send(batch)
 	}

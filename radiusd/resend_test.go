@@ -82,7 +82,7 @@ func TestNoResend(t *testing.T) {
 // While a request is judged, its resends are dropped; a new authenticator under the same identifier takes its place,
 // and the old answer is never sent.
 func TestInFlight(t *testing.T) {
-	r := newRig(t, nil, everybody(Code))
+	r := newRig(t, workersOnly, everybody(Code))
 	n := r.nas()
 	hold, held := make(chan struct{}), make(chan struct{}, 2)
 	r.gate.set(func(a login.Attempt) {
@@ -124,7 +124,7 @@ func (nothing) Refuse(context.Context, login.Attempt, login.Reason) login.Outcom
 // Without a durable record there is no answer at all, and a resend is judged anew (P3, P4).
 func TestUnanswerable(t *testing.T) {
 	for _, mode := range []Mode{Challenge, Append, Code} {
-		r := newRig(t, nil, everybody(mode))
+		r := newRig(t, workersOnly, everybody(mode))
 		real := r.gate.Gate
 		r.gate.Gate = nothing{}
 		n := r.nas()
@@ -142,7 +142,7 @@ func TestUnanswerable(t *testing.T) {
 
 // A gate that panics costs its own request the answer, and nobody else anything.
 func TestPanic(t *testing.T) {
-	r := newRig(t, nil, everybody(Code))
+	r := newRig(t, workersOnly, everybody(Code))
 	n := r.nas()
 	r.gate.set(func(a login.Attempt) {
 		if a.Name == "crash" {

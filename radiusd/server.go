@@ -40,6 +40,14 @@ type Gate interface {
 	Refuse(ctx context.Context, a login.Attempt, why login.Reason) login.Outcome
 }
 
+// Asker is a Gate that can also decide without waiting for the record. Where it can, requests that need no password
+// checked are judged by whoever read them, and answered many at a time. *login.Gate is one.
+type Asker interface {
+	Ask(a login.Attempt) login.Asked
+	AskFinish(p login.Progress, a login.Attempt) login.Asked
+	AskRefuse(a login.Attempt, why login.Reason) login.Asked
+}
+
 // Box seals State. All gateways that may see each other's challenges hold the same keys. It is called concurrently.
 type Box interface {
 	Seal(dst, aad, plain []byte) []byte
@@ -67,6 +75,7 @@ type Options struct {
 // at the same time.
 type Server struct {
 	gate  Gate
+	asker Asker // the gate, if it is one
 	box   Box
 	now   func() time.Time
 	log   *slog.Logger
@@ -115,6 +124,7 @@ type facts struct {
 	lane     lane
 	opened   bool // the State is one of ours, and holds progress
 	progress login.Progress
+	asked    login.Asked // judged already; the outcome follows
 }
 
 // toolbox is what making a reply needs.
@@ -130,6 +140,7 @@ func NewServer(o Options) *Server {
 		workers: o.Workers, queueSize: o.Queue, receiveBuffer: o.ReceiveBuffer,
 		status: "Sallyport", start: o.Now(), cache: newReplyCache(),
 	}
+	s.asker, _ = o.Gate.(Asker)
 	if s.meter == nil {
 		s.meter = noMeter{}
 	}
@@ -188,6 +199,8 @@ func (s *Server) Serve(ctx context.Context, conn *net.UDPConn) error {
 	ln.ctx = work
 	q := s.enter(ln)
 	defer s.leave()
+	ln.finisher = newFinisher(s, s.queueSize)
+	defer ln.finisher.close()
 
 	var watch sync.WaitGroup
 	ended := make(chan struct{})
@@ -357,11 +370,21 @@ func (s *Server) enqueue(r *request, q *queue, tools *toolbox) (given bool, dept
 	if !v.nasIP.present() && !v.nasID.present() && !v.nasIPv6.present() {
 		c.tally.withoutNAS.Add(1)
 	}
+	if s.asker != nil && r.listener.finisher.full() {
+		s.cache.abort(entry)
+		r.entry = nil
+		return false, 0, dropOverloaded
+	}
 	r.lane, r.opened = laneFirst, false
 	if v.state.present() {
 		if r.progress, r.opened = s.openState(c, v.state.in(r.packet)); r.opened {
 			r.lane = laneSecond
 		}
+	}
+	if asked, ok := s.ask(r, tools.digester); ok {
+		r.asked = asked
+		r.listener.pending.Add(1)
+		return true, r.listener.finisher.post(r), dropNone
 	}
 	r.listener.pending.Add(1)
 	depth, given = q.push(r) // from here on r is the worker's

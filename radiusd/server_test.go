@@ -26,7 +26,7 @@ import (
 // No request of a burst is lost between the network and the workers.
 func TestBurst(t *testing.T) {
 	const burst = 512
-	r := newRig(t, func(o *Options) { o.Workers = 64 }, everybody(Code))
+	r := newRig(t, func(o *Options) { workersOnly(o); o.Workers = 64 }, everybody(Code))
 	hold := make(chan struct{})
 	r.gate.set(func(login.Attempt) { <-hold })
 	socks := make([]*nas, 8)
@@ -49,7 +49,7 @@ func TestBurst(t *testing.T) {
 // Under overload requests whose State opens go first, a State that does not open helps nobody, and what does not fit
 // the queue is dropped and can be sent again (P7; RFC 5080 section 2.2.3).
 func TestOverload(t *testing.T) {
-	r := newRig(t, func(o *Options) { o.Workers, o.Queue = 2, 3 }, everybody(Challenge))
+	r := newRig(t, func(o *Options) { workersOnly(o); o.Workers, o.Queue = 2, 3 }, everybody(Challenge))
 	n := r.nas()
 	state := rfc2865.State_Get(n.ask(n.request(1, pap("alice", password)...)))
 
@@ -104,7 +104,7 @@ func TestOverload(t *testing.T) {
 
 // Slow first rounds leave workers for second rounds.
 func TestReserve(t *testing.T) {
-	r := newRig(t, func(o *Options) { o.Workers = 8 }, everybody(Challenge))
+	r := newRig(t, func(o *Options) { workersOnly(o); o.Workers = 8 }, everybody(Challenge))
 	n := r.nas()
 	state := rfc2865.State_Get(n.ask(n.request(1, pap("alice", password)...)))
 	hold, held := make(chan struct{}), make(chan struct{}, 16)
@@ -133,7 +133,7 @@ func TestReserve(t *testing.T) {
 // When Serve is told to end it reads no more, answers what it took, and returns when that is done, also while another
 // socket keeps the workers. The decisions are not told that the end has come.
 func TestDrain(t *testing.T) {
-	r := newRig(t, func(o *Options) { o.Workers = 2 }, everybody(Code))
+	r := newRig(t, func(o *Options) { workersOnly(o); o.Workers = 2 }, everybody(Code))
 	other := listen(t, "127.0.0.1:0")
 	ctx, cancel := context.WithCancel(t.Context())
 	served := make(chan error, 1)

@@ -29,8 +29,10 @@ type listener struct {
 	// host with several sends them from another, and the NAS drops them.
 	anyAddr bool
 	out     *outbox
-	ctx     context.Context // of the decisions: lives on while the socket is drained
-	pending sync.WaitGroup  // requests that were accepted and not answered yet
+	// finisher answers what the reader has asked; set by Serve, before it reads.
+	finisher *finisher
+	ctx      context.Context // of the decisions: lives on while the socket is drained
+	pending  sync.WaitGroup  // requests that were accepted and not answered yet
 }
 
 func openListener(conn *net.UDPConn, failed func(*client, netip.Addr, error)) (*listener, error) {

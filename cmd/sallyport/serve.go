@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime"
 	"runtime/debug"
 	"runtime/pprof"
 	"strings"
@@ -29,9 +30,22 @@ import (
 	"sallyport/sshgw"
 )
 
-// gcPercent is how much garbage there may be for what is in use. Most of what is in use is people, who stay; half of it
-// again keeps a hundred thousand of them well under 80 MiB.
-const gcPercent = 50
+// tuneGC sets how much garbage there may be, unless GOGC does. Most of what is in use is people, who stay: with few of
+// them the collector would run all the time for little, and with many its usual share is more memory than need be. A
+// hundred thousand people stay under 80 MiB.
+func (c *cli) tuneGC() {
+	const (
+		allowance   = 16 << 20 // bytes of garbage, whatever is in use
+		least, most = 50, 400  // per cent of what is in use
+	)
+	debug.FreeOSMemory() // reading everybody in has left much behind
+	if _, set := c.env("GOGC"); set {
+		return
+	}
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	debug.SetGCPercent(min(max(int(allowance*100/max(m.HeapAlloc, 1)), least), most))
+}
 
 // drainFor is how long a stop waits for SSH sessions to end by themselves.
 const drainFor = 5 * time.Second
@@ -58,9 +72,6 @@ Sockets may come from systemd (socket activation), or from any parent by --liste
 				return err
 			}
 			hardenProcess()
-			if _, set := c.env("GOGC"); !set {
-				debug.SetGCPercent(gcPercent)
-			}
 			if profile != "" {
 				stop, err := profileCPU(profile)
 				if err != nil {
@@ -149,7 +160,9 @@ func (c *cli) serve(ctx context.Context, cfg *config.Config, o serveOptions) (er
 	}
 	defer g.sockets.close()
 	g.verbs()
-	debug.FreeOSMemory() // reading everybody in has left much behind
+	if o.notify {
+		c.tuneGC()
+	}
 	ctx = admin.WithActor(ctx, admin.Actor{Name: admin.UserName(os.Getuid()), Road: "daemon"})
 	start := []audit.Detail{{Key: "version", Value: version()}, {Key: "config", Value: hashOf(cfg)}}
 	start = append(start, clockDetail()...)

@@ -2,6 +2,12 @@ package main
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"hash/crc32"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -151,7 +157,36 @@ func TestSpoiltExport(t *testing.T) {
 	if !found(bytes.ReplaceAll(file, []byte("\n"), []byte("\r\n"))) {
 		t.Error("line ends of another system, and nobody noticed")
 	}
+	e.forgedExport(t, lines, found)
 	e.commandFinds(t, file)
+}
+
+// forgedExport changes records as somebody does who knows the format, and makes the leaves anew: the signed root finds it.
+func (e *evidence) forgedExport(t *testing.T, lines []string, found func([]byte) bool) {
+	t.Helper()
+	for i, line := range lines[:len(lines)-1] {
+		var l struct {
+			Salt   string
+			Record json.RawMessage
+		}
+		if err := json.Unmarshal([]byte(line), &l); err != nil {
+			t.Fatal(err)
+		}
+		salt, err := hex.DecodeString(l.Salt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		record := strings.Replace(string(l.Record), `"system":"`, `"system":"x`, 1)
+		leaf := sha256.Sum256(append(salt, record...))
+		forged := slices.Clone(lines)
+		forged[i] = fmt.Sprintf(`{"leaf":"%x","salt":"%s","record":%s}`+"\n", leaf, l.Salt, record)
+		if _, err := audit.Parse([]byte(record)); err != nil || forged[i] == line {
+			t.Fatalf("the forged record %d is no record: %v", i, err)
+		}
+		if !found([]byte(strings.Join(forged, ""))) {
+			t.Errorf("record %d forged with its leaf, and nobody noticed", i)
+		}
+	}
 }
 
 // commandFinds spoils the export, and asks the command.
@@ -219,6 +254,7 @@ func TestSpoiltFolder(t *testing.T) {
 	}
 	wg.Wait()
 
+	e.forgedJournal(t, files[0])
 	e.commandFindsInFolder(t, files)
 }
 
@@ -279,6 +315,49 @@ func (e *evidence) spoil(t *testing.T, data, name string) {
 	spare := strings.HasSuffix(name, ".snap") || strings.HasSuffix(name, ".synced")
 	if verified() != spare {
 		t.Errorf("%s removed: verified %v, want %v", name, !spare, spare)
+	}
+}
+
+// forgedJournal changes records in a segment as somebody does who knows the format (package journal), and makes the
+// checksums anew: the signed root finds it.
+func (e *evidence) forgedJournal(t *testing.T, segment string) {
+	t.Helper()
+	const fileHeader, frameHeader = 40, 20
+	file := mustRead(t, segment)
+	defer func() {
+		if err := os.WriteFile(segment, file, 0o600); err != nil {
+			t.Error(err)
+		}
+	}()
+	castagnoli := crc32.MakeTable(crc32.Castagnoli)
+	forged := 0
+	for at := fileHeader; at < len(file); forged++ {
+		b := bytes.Clone(file)
+		frame := b[at : at+frameHeader+int(binary.LittleEndian.Uint32(b[at:]))]
+		at += len(frame)
+		name := bytes.Index(frame, []byte(`"protocol":"`)) + len(`"protocol":"`)
+		frame[name] ^= 1
+		sum := crc32.Update(crc32.Checksum(frame[:16], castagnoli), castagnoli, frame[frameHeader:])
+		binary.LittleEndian.PutUint32(frame[16:], sum)
+		if err := os.WriteFile(segment, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := e.verify()
+		if err == nil {
+			t.Errorf("record %d forged with its checksum, and nobody noticed", forged)
+		} else if strings.Contains(err.Error(), "checksum") {
+			t.Fatalf("the forged checksum is wrong: %v", err)
+		}
+		if at < len(file) { // a start looks at what follows the snapshot, of which this is the last; verify looks at all
+			continue
+		}
+		if d, err := e.launch(); err == nil {
+			d.end()
+			t.Error("the gateway serves a forged log")
+		}
+	}
+	if forged < 10 {
+		t.Errorf("only %d records were forged", forged)
 	}
 }
 

@@ -143,6 +143,9 @@ func (p *Pending) Wait() (Receipt, error) {
 	return Receipt{seq: seq, at: p.at, valid: true}, nil
 }
 
+// Settled reports whether Wait would return at once.
+func (p *Pending) Settled() bool { return p.err != nil || p.ticket.Settled() }
+
 // Append submits rec and waits.
 func (l *Log) Append(rec *Record, change []byte) (Receipt, error) {
 	return l.Submit(rec, change).Wait()

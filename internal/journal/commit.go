@@ -46,6 +46,19 @@ func (t *Ticket) Wait() (index uint64, pos Position, err error) {
 	return t.index, t.pos, t.err
 }
 
+// Settled reports whether Wait would return at once.
+func (t *Ticket) Settled() bool {
+	if t.done == nil {
+		return true
+	}
+	select {
+	case <-t.done:
+		return true
+	default:
+		return false
+	}
+}
+
 // batch is a group of tickets that are released together.
 type batch struct {
 	tickets []*Ticket

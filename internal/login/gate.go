@@ -221,6 +221,9 @@ func (q Asked) Outcome() Outcome {
 	return q.gate.settle(q.pending, q.reason, q.grant)
 }
 
+// Settled reports whether Outcome would return at once.
+func (q Asked) Settled() bool { return q.pending == nil || q.pending.Settled() }
+
 // Ask is Decide for attempts whose first factor somebody else has checked, as Attempt.Proofs says. It never waits, so
 // that one goroutine can ask for many, and collect the outcomes together. Any other attempt is not decided.
 func (g *Gate) Ask(a Attempt) Asked {
