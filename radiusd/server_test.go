@@ -27,6 +27,8 @@ import (
 func TestBurst(t *testing.T) {
 	const burst = 512
 	r := newRig(t, func(o *Options) { workersOnly(o); o.Workers = 64 }, everybody(Code))
+	probe := r.nas()
+	probe.ask(probe.packet(radius.CodeStatusServer, 1)) // Serve has begun, and raised the buffer
 	hold := make(chan struct{})
 	r.gate.set(func(login.Attempt) { <-hold })
 	socks := make([]*nas, 8)

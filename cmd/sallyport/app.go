@@ -347,12 +347,35 @@ func (a *app) release() error {
 	return errors.Join(errs...)
 }
 
-// open gives a caller of verbs: the daemon's socket when one answers, else this process with the data folder.
+// How long a command waits for another that has the data folder, and how often it looks.
+const (
+	lockPatience = 5 * time.Second
+	lockLook     = 25 * time.Millisecond
+)
+
+// open gives a caller of verbs: the daemon's socket when one answers, else this process with the data folder. While
+// another command has the folder, it waits.
 func (c *cli) open(ctx context.Context) (admin.Caller, func() error, error) {
 	cfg, err := c.load()
 	if err != nil {
 		return nil, nil, err
 	}
+	tick := time.NewTicker(lockLook)
+	defer tick.Stop()
+	for deadline := time.Now().Add(lockPatience); ; {
+		caller, done, err := openOnce(ctx, cfg)
+		if !errors.Is(err, journal.ErrLocked) || time.Now().After(deadline) {
+			return caller, done, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, nil, err
+		case <-tick.C:
+		}
+	}
+}
+
+func openOnce(ctx context.Context, cfg *config.Config) (admin.Caller, func() error, error) {
 	path, cleanup, err := shortPath(layout(cfg.Data).socket)
 	if err != nil {
 		return nil, nil, err
@@ -365,8 +388,7 @@ func (c *cli) open(ctx context.Context) (admin.Caller, func() error, error) {
 	if err := cleanup(); err != nil {
 		return nil, nil, err
 	}
-	logger := slog.New(slog.NewTextHandler(io.Discard, nil))
-	a, err := openApp(ctx, cfg, logger, time.Now)
+	a, err := openApp(ctx, cfg, slog.New(slog.DiscardHandler), time.Now)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -286,6 +286,9 @@ func TestBeginAlwaysChallenges(t *testing.T) {
 		if rec := b.record(o.Seq()); rec.Reason != string(tt.record) || rec.Result != audit.Challenge {
 			t.Errorf("%d: record says %s %s, want challenge %s", i, rec.Result, rec.Reason, tt.record)
 		}
+		if got := len(p.MarshalBinary()); got != progressSize {
+			t.Errorf("%d: %d bytes tell one outcome from another, want %d", i, got, progressSize)
+		}
 		back, err := ParseProgress(p.MarshalBinary())
 		if err != nil || back != p {
 			t.Fatalf("%d: progress does not come back: %v", i, err)
@@ -579,8 +582,8 @@ func FuzzParseProgress(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if out := p.MarshalBinary(); !bytes.Equal(in, out) && len(in) == len(out) {
-			q, err := ParseProgress(out)
+		if out := p.MarshalBinary(); !bytes.Equal(in, out) {
+			q, err := ParseProgress(out) // NUL bytes inside a word, which no gate writes
 			if err != nil || q != p {
 				t.Errorf("%x parses as %+v, which is written as %x", in, p, out)
 			}

@@ -1,6 +1,7 @@
 package login
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -95,9 +96,12 @@ type Progress struct {
 	method  string // of the first factor
 }
 
+// The form of a Progress: its length is the same whatever happened, since the sealed form shows it to the client (P6).
 const (
 	progressVersion = 1
 	maxMethod       = 24
+	maxReason       = 32
+	progressSize    = 1 + 16 + 16 + 8 + maxMethod + maxReason
 )
 
 // ErrProgress is what ParseProgress returns for bytes that no Gate made.
@@ -109,35 +113,35 @@ func (p Progress) ID() string { return formatID(p.id) }
 // Created is when the challenge was made.
 func (p Progress) Created() time.Time { return p.created }
 
-// MarshalBinary gives at most 120 bytes, so that a sealed Progress fits one State attribute (253 octets, RFC 2865
-// section 5.24). It is neither secret nor authenticated: the caller seals it.
+// MarshalBinary gives always as many bytes, so few that a sealed Progress fits one State attribute (253 octets, RFC
+// 2865 section 5.24). It is neither secret nor authenticated: the caller seals it.
 func (p Progress) MarshalBinary() []byte {
-	b := make([]byte, 0, 96)
+	b := make([]byte, 0, progressSize)
 	b = append(b, progressVersion)
 	b = append(b, p.id[:]...)
 	b = append(b, p.name[:]...)
 	b = binary.BigEndian.AppendUint64(b, uint64(p.created.UnixMilli()))
-	b = append(b, byte(len(p.method)))
-	b = append(b, p.method...)
-	return append(b, p.first...)
+	b = appendPadded(b, p.method, maxMethod)
+	return appendPadded(b, string(p.first), maxReason)
+}
+
+func appendPadded(b []byte, s string, n int) []byte {
+	s = cut(s, n)
+	b = append(b, s...)
+	return append(b, make([]byte, n-len(s))...)
 }
 
 // ParseProgress is the inverse of MarshalBinary.
 func ParseProgress(b []byte) (Progress, error) {
-	const fixed = 1 + 16 + 16 + 8 + 1
-	if len(b) < fixed || len(b) > 120 || b[0] != progressVersion {
+	if len(b) != progressSize || b[0] != progressVersion {
 		return Progress{}, ErrProgress
 	}
 	var p Progress
 	copy(p.id[:], b[1:])
 	copy(p.name[:], b[17:])
 	p.created = time.UnixMilli(int64(binary.BigEndian.Uint64(b[33:]))).UTC()
-	rest := b[fixed:]
-	n := int(b[fixed-1])
-	if n > maxMethod || len(rest) <= n {
-		return Progress{}, ErrProgress
-	}
-	p.method, p.first = string(rest[:n]), Reason(rest[n:])
+	p.method = string(bytes.TrimRight(b[41:41+maxMethod], "\x00"))
+	p.first = Reason(bytes.TrimRight(b[41+maxMethod:], "\x00"))
 	return p, nil
 }
 
