@@ -346,7 +346,6 @@ func TestValidate(t *testing.T) {
 		"long secret":    {func(c *Client) { c.Secret = make([]byte, 2000) }, "more than 1024"},
 		"no name":        {func(c *Client) { c.Name = "" }, "no name"},
 		"mode":           {func(c *Client) { c.Mode = "chap" }, "want challenge"},
-		"digits":         {func(c *Client) { c.CodeDigits = 7 }, "6 or 8"},
 		"prompt":         {func(c *Client) { c.Prompt = strings.Repeat("p", 254) }, "253"},
 		"prompt text":    {func(c *Client) { c.Prompt = "\xff" }, "UTF-8"},
 		"no prefix":      {func(c *Client) { c.Prefix = netip.Prefix{} }, "no valid"},

@@ -28,9 +28,6 @@ const (
 // a failure.
 const DefaultPrompt = "One-time code: "
 
-// DefaultCodeDigits is how many digits Append takes off the end of what was typed.
-const DefaultCodeDigits = 6
-
 // Bounds on secrets, in octets. FreeRADIUS, radcli and pam_radius cut or refuse secrets at different lengths, some of
 // them silently; advice for 24 random octets and more is in draft-ietf-radext-deprecating-radius.
 const (
@@ -56,9 +53,8 @@ type Client struct {
 	// StatusServer answers Status-Server (RFC 5997).
 	StatusServer bool
 
-	Prompt     string // Reply-Message of a challenge; empty: DefaultPrompt
-	NoEcho     bool   // Prompt attribute 0 (No-Echo) instead of 1 (Echo)
-	CodeDigits int    // Append: 6 or 8; 0: DefaultCodeDigits
+	Prompt string // Reply-Message of a challenge; empty: DefaultPrompt
+	NoEcho bool   // Prompt attribute 0 (No-Echo) instead of 1 (Echo)
 }
 
 // Config is what a configuration says about RADIUS. SetConfig takes it as a whole.
@@ -163,9 +159,6 @@ func (c *Client) validate() []error {
 	default:
 		errs = append(errs, fmt.Errorf("mode %q: want challenge, append or code", string(c.Mode)))
 	}
-	if c.CodeDigits != 0 && c.CodeDigits != 6 && c.CodeDigits != 8 {
-		errs = append(errs, fmt.Errorf("code of %d digits: want 6 or 8", c.CodeDigits))
-	}
 	if len(c.Prompt) > maxValue {
 		errs = append(errs, fmt.Errorf("the prompt has %d octets, and Reply-Message holds %d", len(c.Prompt), maxValue))
 	}
@@ -223,9 +216,6 @@ func (c *Config) ready(old *settings) (*settings, error) {
 		}
 		if cl.Prompt == "" {
 			cl.Prompt = DefaultPrompt
-		}
-		if cl.CodeDigits == 0 {
-			cl.CodeDigits = DefaultCodeDigits
 		}
 		cl.Tags = append([]string(nil), cfg.Tags...)
 		cl.stateAAD = append([]byte("radius state\x00"), cl.Name...)

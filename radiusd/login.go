@@ -132,8 +132,7 @@ func (s *Server) prepare(r *request, d *digester) (a login.Attempt, w way, why l
 		a.Password = login.NewSecret(typed)
 		return a, wayBegin, ""
 	case c.Mode == Append:
-		password, code := split(typed, c.CodeDigits)
-		a.Password, a.Code = login.NewSecret(password), login.NewSecret(code)
+		a.Joined = login.NewSecret(typed)
 		return a, wayAppend, ""
 	default: // Code; SetConfig lets no other mode through
 		a.Code, a.Proofs = login.NewSecret(typed), c.proofs
@@ -185,21 +184,6 @@ func (s *Server) unsupported(r *request) dropReason {
 		return refuseService
 	}
 	return dropNone
-}
-
-// split takes the code off the end of what was typed. Where the end is no code, all of it is the password: which half
-// was wrong is then for the Gate to record, and for nobody to see.
-func split(typed string, digits int) (password, code string) {
-	at := len(typed) - digits
-	if at < 0 {
-		return typed, ""
-	}
-	for i := at; i < len(typed); i++ {
-		if typed[i] < '0' || typed[i] > '9' {
-			return typed, ""
-		}
-	}
-	return typed[:at], typed[at:]
 }
 
 // attempt makes the plain part of an attempt. The system is the client that the packet's source says it is, whatever

@@ -284,33 +284,12 @@ func TestAttempt(t *testing.T) {
 	if a.Source.String() != n.conn.LocalAddr().String() || a.Origin != "vpn 192.0.2.7" || len(a.ID) != 36 {
 		t.Errorf("source %v, origin %q, id %q", a.Source, a.Origin, a.ID)
 	}
-	if a.Password.Reveal() != password || a.Code.Reveal() != "123456" {
-		t.Error("the split is wrong")
+	if a.Joined.Reveal() != password+"123456" || !a.Password.Empty() || !a.Code.Empty() {
+		t.Error("password and code were not left to the gate to part")
 	}
 	want := []login.Detail{{Key: "calling_station", Value: "192.0.2.7"}, {Key: "called_station", Value: "ssid"}, {Key: "nas_identifier", Value: "other-client"}, {Key: "nas_ip", Value: "10.0.0.1"}}
 	if !slices.Equal(a.Detail, want) {
 		t.Errorf("detail %v, want %v", a.Detail, want)
-	}
-}
-
-func TestSplit(t *testing.T) {
-	for _, c := range []struct {
-		typed, password, code string
-		digits                int
-	}{
-		{"secret123456", "secret", "123456", 6},
-		{"secret12345678", "secret", "12345678", 8},
-		{"secret12345678", "secret12", "345678", 6},
-		{"123456", "", "123456", 6},
-		{"12345", "12345", "", 6},
-		{"", "", "", 6},
-		{"secret12345a", "secret12345a", "", 6},
-		{"secret１２３", "secret１２３", "", 6},
-		{"pass 12 345", "pass 12 345", "", 6},
-	} {
-		if p, code := split(c.typed, c.digits); p != c.password || code != c.code {
-			t.Errorf("split(%q, %d) = %q, %q", c.typed, c.digits, p, code)
-		}
 	}
 }
 

@@ -201,7 +201,13 @@ func (g *Gate) Decide(ctx context.Context, a Attempt) Outcome {
 	if g.stopping.Load() {
 		return Outcome{reason: ReasonStopping}
 	}
-	return g.conclude(&a, g.checkFirst(ctx, &a), ReasonOK, audit.Effect{}).Outcome()
+	first := firstResult{}
+	if a.Joined.Empty() {
+		first = g.checkFirst(ctx, &a)
+	} else {
+		first = g.part(ctx, &a)
+	}
+	return g.conclude(&a, first, ReasonOK, audit.Effect{}).Outcome()
 }
 
 // Asked is a decision that is made, and whose record is on its way to the disk. Until it is there, nobody may learn

@@ -152,6 +152,7 @@ type Attempt struct {
 	Capability policy.Capability
 	Password   Secret
 	Code       Secret
+	Joined     Secret // password and code in one, the code last, instead of the two
 	Proofs     []Proof
 	Detail     []Detail // further facts for the record: client, nas_ip, ssh_client, ...
 }
