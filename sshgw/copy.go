@@ -130,10 +130,7 @@ func (s *session) reader(from net.Conn) func(write func([]byte) error) (int, err
 	}
 	own := make([]byte, copyBuffer)
 	return func(write func([]byte) error) (int, error) {
-		n, err := from.Read(own)
-		if n == 0 && err == nil {
-			err = io.ErrNoProgress
-		}
+		n, _ := from.Read(own) // an error that comes with bytes comes again, alone, with the next read
 		if n == 0 {
 			return 0, nil
 		}

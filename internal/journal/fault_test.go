@@ -48,8 +48,10 @@ func newDisk(t *testing.T, breakAt int, f fault) *disk {
 }
 
 func (d *disk) options() Options {
-	return Options{Dir: d.dir, SegmentBytes: 500, Sync: d.sync, syncDir: d.syncDir,
-		wrap: func(f *os.File) segmentFile { return &diskFile{d, f} }}
+	return Options{
+		Dir: d.dir, SegmentBytes: 500, Sync: d.sync, syncDir: d.syncDir,
+		wrap: func(f *os.File) segmentFile { return &diskFile{d, f} },
+	}
 }
 
 // op counts an operation and says whether it goes wrong. After one that did, the disk is dead.

@@ -123,8 +123,10 @@ func scanSegment(dir string, s segment, end uint64, fn func(frame, int64) error)
 		fr, what, err := r.next()
 		if err == io.EOF {
 			if at != s.size || r.index != end {
-				return &Damage{File: segmentName(s.first), Offset: at,
-					What: fmt.Sprintf("ends before entry %d, but must hold those before %d", r.index, end)}
+				return &Damage{
+					File: segmentName(s.first), Offset: at,
+					What: fmt.Sprintf("ends before entry %d, but must hold those before %d", r.index, end),
+				}
 			}
 			return nil
 		}

@@ -127,15 +127,21 @@ func listSegments(dir string) ([]segment, []error) {
 		}
 		switch {
 		case i == 0 && (s.first != 0 || s.prev != 0 || s.sized != 0):
-			problems = append(problems, &Damage{File: segmentName(s.first),
-				What: fmt.Sprintf("segments with the entries before %d are missing", s.first)})
+			problems = append(problems, &Damage{
+				File: segmentName(s.first),
+				What: fmt.Sprintf("segments with the entries before %d are missing", s.first),
+			})
 		case i > 0 && s.prev != before.first:
-			problems = append(problems, &Damage{File: segmentName(s.first),
+			problems = append(problems, &Damage{
+				File: segmentName(s.first),
 				What: fmt.Sprintf("follows %s, but that should be %s: a segment is missing or too many",
-					segmentName(before.first), segmentName(s.prev))})
+					segmentName(before.first), segmentName(s.prev)),
+			})
 		case i > 0 && s.sized != before.size:
-			problems = append(problems, &Damage{File: segmentName(before.first), Offset: min(s.sized, before.size),
-				What: fmt.Sprintf("has %d bytes, but had %d when it was finished", before.size, s.sized)})
+			problems = append(problems, &Damage{
+				File: segmentName(before.first), Offset: min(s.sized, before.size),
+				What: fmt.Sprintf("has %d bytes, but had %d when it was finished", before.size, s.sized),
+			})
 		}
 	}
 	return segments, problems

@@ -115,8 +115,10 @@ func verifyLast(dir string, s segment, fn func(frame, int64) error) error {
 		return err
 	}
 	if t.torn > 0 {
-		return &Damage{File: segmentName(s.first), Offset: t.end, Tail: true,
-			What: fmt.Sprintf("%s: %d bytes of an unfinished write", t.what, t.torn)}
+		return &Damage{
+			File: segmentName(s.first), Offset: t.end, Tail: true,
+			What: fmt.Sprintf("%s: %d bytes of an unfinished write", t.what, t.torn),
+		}
 	}
 	return nil
 }
