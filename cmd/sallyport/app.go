@@ -358,6 +358,9 @@ const (
 func (c *cli) open(ctx context.Context) (admin.Caller, func() error, error) {
 	cfg, err := c.load()
 	if err != nil {
+		if caller, done, ok := c.openDespite(); ok {
+			return caller, done, nil
+		}
 		return nil, nil, err
 	}
 	tick := time.NewTicker(lockLook)
@@ -375,18 +378,39 @@ func (c *cli) open(ctx context.Context) (admin.Caller, func() error, error) {
 	}
 }
 
-func openOnce(ctx context.Context, cfg *config.Config) (admin.Caller, func() error, error) {
-	path, cleanup, err := shortPath(layout(cfg.Data).socket)
+// openDespite reaches a running gateway although its configuration file is wrong just now: the gateway goes on with the
+// one that it has.
+func (c *cli) openDespite() (admin.Caller, func() error, bool) {
+	path, err := c.configFile()
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, false
 	}
-	if conn, err := net.DialTimeout("unix", path, 2*time.Second); err == nil {
-		conn.Close()
-		client := admin.NewClient(path)
-		return client, func() error { client.Close(); return cleanup() }, nil
+	data := config.DataOf(path)
+	if data == "" {
+		return nil, nil, false
 	}
-	if err := cleanup(); err != nil {
-		return nil, nil, err
+	return dialDaemon(data)
+}
+
+// dialDaemon reaches the gateway that serves from a data folder, if one does.
+func dialDaemon(data string) (admin.Caller, func() error, bool) {
+	path, cleanup, err := shortPath(layout(data).socket)
+	if err != nil {
+		return nil, nil, false
+	}
+	conn, err := net.DialTimeout("unix", path, 2*time.Second)
+	if err != nil {
+		_ = cleanup()
+		return nil, nil, false
+	}
+	conn.Close()
+	client := admin.NewClient(path)
+	return client, func() error { client.Close(); return cleanup() }, true
+}
+
+func openOnce(ctx context.Context, cfg *config.Config) (admin.Caller, func() error, error) {
+	if caller, done, ok := dialDaemon(cfg.Data); ok {
+		return caller, done, nil
 	}
 	a, err := openApp(ctx, cfg, slog.New(slog.DiscardHandler), time.Now)
 	if err != nil {

@@ -298,7 +298,7 @@ func TestSample(t *testing.T) {
 	for name, text := range map[string]string{
 		"default": string(got),
 		"whole":   whole,
-		"given":   string(Sample(SampleValues{Node: "gw1", RADIUS: "[::1]:0", Accounting: ":0", SSH: "127.0.0.1:0", Metrics: "localhost:0", HostKey: "/x y"})),
+		"given":   string(Sample(SampleValues{Node: "gw1", RADIUS: "[::1]:0", SSH: "127.0.0.1:0", Metrics: "localhost:0", HostKey: "/x y"})),
 	} {
 		cfg, err := Parse("sallyport.yaml", []byte(text), "/etc/sallyport", testEnv, files)
 		if err != nil {
@@ -311,5 +311,31 @@ func TestSample(t *testing.T) {
 		if name == "whole" && (len(cfg.SSH.Targets) != 1 || len(cfg.RADIUS.Clients) != 3 || len(cfg.Rules[0].Reply) != 2) {
 			t.Errorf("whole: not all of it was taken in:\n%s", text)
 		}
+	}
+}
+
+func TestDataOf(t *testing.T) {
+	for content, want := range map[string]string{
+		"data: /srv/x\n":                          "/srv/x",
+		"data: ./d\nunknown: [1, 2]\n":            "d",
+		"node: gw1\n":                             "data",
+		"data: d\nradius: {clients: [{name: 7}]}": "d",
+		"data: d\nradius: {}\nradius: {}\n":       "d",
+		"data: [\n":                               "",
+		"data: {a: b}\n":                          "",
+	} {
+		path := filepath.Join(t.TempDir(), "sallyport.yaml")
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if want != "" && !filepath.IsAbs(want) {
+			want = filepath.Join(filepath.Dir(path), want)
+		}
+		if got := DataOf(path); got != want {
+			t.Errorf("%q: %q, want %q", content, got, want)
+		}
+	}
+	if got := DataOf(filepath.Join(t.TempDir(), "none.yaml")); got != "" {
+		t.Errorf("no file: %q", got)
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"path/filepath"
 
+	"go.yaml.in/yaml/v4"
+
 	"sallyport/internal/config/strict"
 )
 
@@ -55,4 +57,32 @@ func read(r *strict.Reader, data []byte) (*Config, error) {
 	}
 	cfg.Warnings = strict.InOrder(r.Warnings)
 	return cfg, nil
+}
+
+// DataOf finds the data folder that a configuration names, even when much else is wrong with it: a running gateway is
+// reached through that folder, and its commands must work while somebody edits the file. Empty: it can't be told.
+func DataOf(path string) string {
+	raw, _, err := strict.ReadRegular(path, MaxFile)
+	if err != nil {
+		return ""
+	}
+	var doc yaml.Node // which takes also what no Config can be read from, as keys given twice
+	if yaml.Unmarshal(raw, &doc) != nil || len(doc.Content) != 1 || doc.Content[0].Kind != yaml.MappingNode {
+		return ""
+	}
+	data := "data"
+	for pairs := doc.Content[0].Content; len(pairs) > 1; pairs = pairs[2:] {
+		if pairs[0].Value != "data" {
+			continue
+		}
+		if pairs[1].Kind != yaml.ScalarNode {
+			return ""
+		}
+		data = pairs[1].Value
+		break
+	}
+	if filepath.IsAbs(data) {
+		return data
+	}
+	return filepath.Join(filepath.Dir(path), data)
 }

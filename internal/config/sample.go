@@ -12,7 +12,6 @@ import (
 type SampleValues struct {
 	Node       string // empty: the key is commented out, and the machine's name is used
 	RADIUS     string // address to listen on
-	Accounting string
 	SSH        string
 	Metrics    string
 	SecretFile string // of the RADIUS client on this machine, relative to the configuration
@@ -30,7 +29,6 @@ func Sample(v SampleValues) []byte {
 		fallback string
 	}{
 		{&v.RADIUS, "127.0.0.1:1812"},
-		{&v.Accounting, "127.0.0.1:1813"},
 		{&v.SSH, "127.0.0.1:2222"},
 		{&v.Metrics, "127.0.0.1:9464"},
 		{&v.SecretFile, "keys/radius-local.secret"},

@@ -117,10 +117,10 @@ const leastArgon = 7 * 1024 * 5
 func password(b *strict.Block) Password {
 	defer b.End()
 	p := Password{
-		MemoryKiB:   b.Number("memory_kib", 19456, 64, 4<<20),
-		Iterations:  b.Number("iterations", 2, 1, 100),
+		MemoryKiB:   b.Number("memory_kib", 19456, 8<<10, 1<<20),
+		Iterations:  b.Number("iterations", 2, 1, 64),
 		Parallelism: b.Number("parallelism", 1, 1, 8),
-		AtOnce:      b.Number("at_once", 2, 1, 1024),
+		AtOnce:      b.Number("at_once", 2, 1, 256),
 		Queue:       b.Number("queue", 64, 1, 65536),
 	}
 	if p.MemoryKiB*p.Iterations < leastArgon {
