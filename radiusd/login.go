@@ -201,7 +201,9 @@ func (s *Server) attempt(r *request) login.Attempt {
 		}
 	}
 	if calling := v.calling.text(b); calling != "" {
-		a.Origin += " " + calling
+		if c.Mode != Code && !r.opened { // a password is to be checked, which costs
+			a.Origin += " " + calling
+		}
 		note("calling_station", calling)
 	}
 	note("called_station", v.called.text(b))

@@ -3,13 +3,13 @@ package login
 import (
 	"context"
 	"crypto/rand"
+	"encoding/binary"
 	"errors"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/google/uuid"
 
 	"sallyport/internal/audit"
 	"sallyport/internal/policy"
@@ -71,7 +71,8 @@ type Gate struct {
 	policy        atomic.Pointer[Policy]
 	roster        *roster
 	used          *usedStates
-	ghost         entry // a stranger's stand-in, so that the same work is done for him
+	ghost         entry     // a stranger's stand-in, so that the same work is done for him
+	drafts        sync.Pool // of *draft
 	stopping      atomic.Bool
 	broken        atomic.Pointer[error] // a change that is recorded and could not be stored
 
@@ -97,6 +98,7 @@ func New(o Options) (*Gate, error) {
 	if g.exceptionLive == nil {
 		g.exceptionLive = func(string) bool { return false }
 	}
+	g.drafts.New = newDraft
 	g.SetFirstFactor(o.First)
 	g.SetPolicy(o.Policy)
 	return g, nil
@@ -131,8 +133,17 @@ func (g *Gate) Open() error {
 	return g.log.Err()
 }
 
-// NewID makes an attempt's or a session's id: a UUID version 7 (RFC 9562), which sorts by time.
-func NewID() string { return uuid.Must(uuid.NewV7()).String() }
+// NewID makes an attempt's or a session's id: a UUID version 7 (RFC 9562 section 5.7), which sorts by time.
+func NewID() string {
+	var id [16]byte
+	_, _ = rand.Read(id[6:]) // never fails (crypto/rand)
+	ms := uint64(time.Now().UnixMilli())
+	binary.BigEndian.PutUint16(id[0:], uint16(ms>>32))
+	binary.BigEndian.PutUint32(id[2:], uint32(ms))
+	id[6] = 0x70 | id[6]&0x0f // version
+	id[8] = 0x80 | id[8]&0x3f // variant
+	return formatID(id)
+}
 
 // Key tells the fingerprint of an SSH public key in wire form (RFC 4253 section 6.6), and whether it is registered
 // for that person. It has no side effects: the key is not proved yet.
@@ -215,6 +226,7 @@ func (g *Gate) Decide(ctx context.Context, a Attempt) Outcome {
 type Asked struct {
 	gate    *Gate
 	pending *audit.Pending // nil: nothing was decided
+	draft   *draft
 	reason  Reason
 	grant   Grant
 }
@@ -224,7 +236,11 @@ func (q Asked) Outcome() Outcome {
 	if q.pending == nil {
 		return Outcome{reason: q.reason}
 	}
-	return q.gate.settle(q.pending, q.reason, q.grant)
+	o := q.gate.settle(q.pending, q.reason, q.grant)
+	if !o.Unanswerable() { // what failed may still be looked at by the log
+		q.gate.drafts.Put(q.draft)
+	}
+	return o
 }
 
 // Settled reports whether Outcome would return at once.
@@ -335,16 +351,17 @@ func (g *Gate) Refuse(_ context.Context, a Attempt, why Reason) Outcome {
 
 // AskRefuse is Refuse without the wait for the record.
 func (g *Gate) AskRefuse(a Attempt, why Reason) Asked {
-	rec := g.record(&a, "login", audit.Reject, g.now())
-	g.identify(rec, &a, g.roster.find(a.Name))
-	rec.Reason = string(why)
-	return Asked{gate: g, pending: g.log.Submit(rec, nil), reason: why}
+	d := g.draft(&a, "login", audit.Reject, g.now())
+	g.identify(&d.Record, &a, g.roster.find(a.Name))
+	d.Reason = string(why)
+	return Asked{gate: g, pending: g.log.Submit(&d.Record, nil), draft: d, reason: why}
 }
 
 // conclude is the one place where a login is judged; settle makes the acceptance, from the record's receipt.
 func (g *Gate) conclude(a *Attempt, first firstResult, state Reason, used audit.Effect) Asked {
 	pol, now := g.policy.Load(), g.now()
-	rec := g.record(a, "login", audit.Reject, now)
+	d := g.draft(a, "login", audit.Reject, now)
+	rec := &d.Record
 	if used.Set != "" && state == ReasonOK {
 		rec.Effects = append(rec.Effects, used)
 	}
@@ -364,7 +381,7 @@ func (g *Gate) conclude(a *Attempt, first firstResult, state Reason, used audit.
 	}
 	pending := g.log.Submit(rec, nil)
 	judged.mu.Unlock()
-	return Asked{gate: g, pending: pending, reason: reason, grant: grant}
+	return Asked{gate: g, pending: pending, draft: d, reason: reason, grant: grant}
 }
 
 // judge applies the guard clauses, in the order of their reasons, to what was proved. It changes memory and says so
@@ -430,7 +447,7 @@ func (g *Gate) judge(a *Attempt, rec *audit.Record, e *entry, stranger bool, fir
 }
 
 func grantOf(person, attempt string, factors []audit.Factor, rule *policy.Rule) Grant {
-	gr := Grant{Person: person, Attempt: attempt, Factors: factors}
+	gr := Grant{Person: person, Attempt: attempt, Factors: slices.Clone(factors)}
 	if rule != nil {
 		gr.Rule, gr.Idle, gr.Max, gr.Record = rule.Name, rule.Idle, rule.Max, rule.Record
 	}

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
 	"sallyport/internal/audit"
 	"sallyport/internal/policy"
 	"sallyport/internal/throttle"
@@ -558,6 +560,28 @@ func TestKey(t *testing.T) {
 	b.gate.Apply(Change{DeletePerson: "alice"})
 	if _, ok := b.gate.Key("alice", []byte("abc")); ok {
 		t.Error("a removed person's key is registered")
+	}
+}
+
+func TestNewID(t *testing.T) {
+	seen := make(map[string]bool)
+	for range 10_000 {
+		before := time.Now().UnixMilli()
+		id, err := uuid.Parse(NewID())
+		if err != nil || id.Version() != 7 || id.Variant() != uuid.RFC4122 {
+			t.Fatalf("%v: version %v, variant %v, %v", id, id.Version(), id.Variant(), err)
+		}
+		sec, nsec := id.Time().UnixTime()
+		if at := sec*1000 + nsec/1e6; at < before || at > time.Now().UnixMilli() {
+			t.Fatalf("%v is of %d, made at %d", id, at, before)
+		}
+		if seen[id.String()] {
+			t.Fatalf("%v twice", id)
+		}
+		seen[id.String()] = true
+		if back, err := parseID(id.String()); err != nil || back != id {
+			t.Fatalf("%v parses as %x, %v", id, back, err)
+		}
 	}
 }
 

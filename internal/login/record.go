@@ -24,12 +24,37 @@ type Event struct {
 // GatewaySystem is the name, in the records, of the gateway as what a person logs in to.
 const GatewaySystem = "gateway"
 
-// record begins a record of an attempt.
+// draft is a record with room for what a login puts in it, so that one piece of memory serves, again and again.
+type draft struct {
+	audit.Record
+	factors [3]audit.Factor
+	detail  [8]audit.Detail
+	effects [3]audit.Effect
+}
+
+// draft begins a record of an attempt. It may be given back, to g.drafts, once it is durable.
+func (g *Gate) draft(a *Attempt, event string, result audit.Result, now time.Time) *draft {
+	d := g.drafts.Get().(*draft)
+	g.begin(&d.Record, a, event, result, now)
+	return d
+}
+
+// record begins a record of an attempt that is nobody else's.
 func (g *Gate) record(a *Attempt, event string, result audit.Result, now time.Time) *audit.Record {
-	rec := &audit.Record{
+	return &g.draft(a, event, result, now).Record
+}
+
+func newDraft() any {
+	d := new(draft)
+	d.Factors, d.Detail, d.Effects = d.factors[:0], d.detail[:0], d.effects[:0]
+	return d
+}
+
+func (g *Gate) begin(rec *audit.Record, a *Attempt, event string, result audit.Result, now time.Time) {
+	*rec = audit.Record{
 		Time: now, Event: event, Result: result, Protocol: a.Protocol,
 		System: a.System.Name, Class: a.System.Class, Account: a.Account, Attempt: a.ID,
-		Factors: make([]audit.Factor, 0, 3), Detail: make([]audit.Detail, 0, len(a.Detail)+3),
+		Factors: rec.Factors[:0], Detail: rec.Detail[:0], Effects: rec.Effects[:0],
 	}
 	if rec.System == "" {
 		rec.System = GatewaySystem
@@ -43,7 +68,6 @@ func (g *Gate) record(a *Attempt, event string, result audit.Result, now time.Ti
 			rec.Detail = append(rec.Detail, audit.Detail{Key: d.Key, Value: d.Value})
 		}
 	}
-	return rec
 }
 
 // identify says who it was. A stranger's name is blinded, whatever it holds. The caller does not hold e.mu.
