@@ -2,7 +2,9 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
+	"time"
 
 	"sallyport/internal/config"
 	"sallyport/internal/firstfactor"
@@ -86,6 +88,26 @@ func unsupported(cfg *config.Config) config.Problems {
 			problems = append(problems, c.Problem("a separator is not served by this version", "leave it out: the code's digits are the end of what is typed"))
 		}
 	}
+	for _, t := range cfg.SSH.Targets {
+		if t.Via != "" {
+			problems = append(problems, t.Problem("a way through another target is not served by this version", "leave `via` out"))
+		}
+	}
+	if len(cfg.Audit.Witnesses) > 0 {
+		refuse("audit.witnesses", "witnesses are not served by this version", "leave them out, and keep the output of `sallyport audit checkpoint` elsewhere")
+	}
+	if cfg.Audit.Syslog != nil {
+		refuse("audit.syslog", "sending records by syslog is not served by this version", "leave it out")
+	}
+	if cfg.Audit.Retention != (config.Retention{}) {
+		cfg.Warnings = append(cfg.Warnings, config.Problem{File: cfg.File, Field: "audit.retention", Text: "this version erases nothing", Hint: "leave it out"})
+	}
+	if d := cfg.SSH.Penalties.InvalidUser; d != 0 && d != defaultInvalidUser {
+		cfg.Warnings = append(cfg.Warnings, config.Problem{
+			File: cfg.File, Field: "ssh.penalties.invaliduser",
+			Text: "is not applied: a penalty of its own would tell strangers from people", Hint: "leave it out; authfail counts for both",
+		})
+	}
 	if cfg.Console.Listen != "" {
 		cfg.Warnings = append(cfg.Warnings, config.Problem{File: cfg.File, Field: "console.listen", Text: "this version has no web console", Hint: "leave it out"})
 	}
@@ -95,6 +117,9 @@ func unsupported(cfg *config.Config) config.Problems {
 	return problems
 }
 
+// defaultInvalidUser is what the configuration fills in for a key that nobody gave.
+const defaultInvalidUser = 5 * time.Second
+
 // checkReplies finds what is wrong with a configuration beyond its form.
 func checkReplies(cfg *config.Config) config.Problems {
 	problems := unsupported(cfg)
@@ -103,6 +128,22 @@ func checkReplies(cfg *config.Config) config.Problems {
 		problems = append(problems, ps...)
 	}
 	return problems
+}
+
+// compile makes what the servers want, and finds all that they would refuse, before any of it takes effect.
+func compile(cfg *config.Config) (*radiusd.Config, sshgw.Config, error) {
+	rc, err := radiusConfig(cfg)
+	if err != nil {
+		return nil, sshgw.Config{}, err
+	}
+	sc, err := sshConfig(cfg)
+	if err != nil {
+		return nil, sshgw.Config{}, err
+	}
+	errs := rc.Validate()
+	// A server that serves nobody judges the SSH part.
+	errs = append(errs, sshgw.NewServer(sshgw.Options{}).SetConfig(sc))
+	return rc, sc, errors.Join(errs...)
 }
 
 func radiusConfig(cfg *config.Config) (*radiusd.Config, error) {

@@ -21,6 +21,9 @@ func (c *cli) configCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if _, _, err := compile(cfg); err != nil {
+				return err
+			}
 			if c.json {
 				return c.printJSON(map[string]any{"ok": true, "file": cfg.File, "warnings": cfg.Warnings, "clients": len(cfg.RADIUS.Clients), "targets": len(cfg.SSH.Targets), "rules": len(cfg.Rules)})
 			}

@@ -189,11 +189,7 @@ func hashOf(cfg *config.Config) string {
 
 // build makes the servers.
 func (g *gateway) build(cfg *config.Config) error {
-	rc, err := radiusConfig(cfg)
-	if err != nil {
-		return err
-	}
-	sc, err := sshConfig(cfg)
+	rc, sc, err := compile(cfg)
 	if err != nil {
 		return err
 	}
@@ -345,11 +341,7 @@ func (g *gateway) swap(ctx context.Context, old *config.Config) (Reloaded, error
 	if err != nil {
 		return r, err
 	}
-	rc, err := radiusConfig(cfg)
-	if err != nil {
-		return r, err
-	}
-	sc, err := sshConfig(cfg)
+	rc, sc, err := compile(cfg)
 	if err != nil {
 		return r, err
 	}

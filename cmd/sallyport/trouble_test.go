@@ -395,3 +395,26 @@ func TestRulesHoldAfterReload(t *testing.T) {
 	r.stop()
 	r.check()
 }
+
+// A reload is whole or nothing: when only the last of the parts would refuse a configuration, the first keeps its own.
+func TestReloadIsWhole(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, rigOptions{})
+	p := r.enrol("bob", byCount())
+	r.start()
+	n := newNAS(t, fromCode, r.daemon.radius)
+	bad := strings.Replace(string(mustRead(t, r.config)), "may: [login, ", "may: [", 1)
+	bad = strings.Replace(bad, "name: nowhere", "name: 10.0.0.5", 1) // an address can be no target's name
+	r.write("sallyport.yaml", bad)
+	for _, verb := range [][]string{{"config", "check"}, {"reload"}} {
+		if complaint := r.refusedIn("", verb...); !strings.Contains(complaint, "10.0.0.5") {
+			t.Errorf("%v says %s", verb, complaint)
+		}
+	}
+	if rec := r.last("--event", "config.reload"); rec.Result != audit.Error {
+		t.Errorf("the record of the reload: %s", rec.AppendJSON(nil))
+	}
+	r.wantCode(n.ask(t, "bob", p.code(), nil), radius.CodeAccessAccept, login.ReasonOK)
+	r.stop()
+	r.check()
+}
