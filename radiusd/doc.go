@@ -13,7 +13,8 @@
 //  4. Resends (RFC 5080 section 2.2.2): the same request gets the same bytes again, or silence while it is being
 //     judged (P5). Nothing that failed step 3 comes this far, so forgeries can't disturb it.
 //  5. State: whether it opens decides which lane of the queue the request takes.
-//  6. Queue and workers, both bounded. A worker asks the Gate, which blocks until the record is durable (P3).
+//  6. The Gate. Where no password is to be checked, the reader asks it about all requests that it read together, and
+//     then waits for their records, which one write makes durable (P3). All else goes through a queue to workers, both bounded.
 //  7. render makes the reply, in one place. It goes into the reply cache first, and then out.
 //
 // Every reply carries a Message-Authenticator, right behind the header, whether or not the request had one: this
@@ -29,5 +30,6 @@
 // # Goroutines
 //
 // Serve runs the reader in its caller's goroutine. Workers start when there is work, up to Options.Workers, and end with
-// the last Serve. Serve returns when the requests that it had accepted are answered.
+// the last Serve. Serve returns when the requests that it had accepted are answered. While the disk keeps a reader
+// waiting, what comes waits in the socket's buffer, where the kernel bounds it.
 package radiusd

@@ -25,7 +25,6 @@ func fuzzServer(f *testing.F) (*Server, *listener, *seal.Ring) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Cleanup(func() { conn.Close() })
 	lenient := everybody(Challenge)
 	lenient.RequireMessageAuthenticator = false
 	if err := s.SetConfig(&Config{Clients: []Client{lenient}}); err != nil {
@@ -35,8 +34,8 @@ func fuzzServer(f *testing.F) (*Server, *listener, *seal.Ring) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	ln.ctx, ln.id, ln.finisher = f.Context(), 1, newFinisher(s, 1)
-	f.Cleanup(ln.finisher.close)
+	f.Cleanup(ln.close)
+	ln.ctx, ln.id = f.Context(), 1
 	return s, ln, ring
 }
 
@@ -58,12 +57,13 @@ func FuzzPacket(f *testing.F) {
 			return
 		}
 		for _, b := range [][]byte{datagram, mended(datagram, key, d)} {
-			r := new(request)
-			r.listener, r.src = ln, netip.MustParseAddrPort("127.0.0.1:40000")
-			r.n = copy(r.buf[:], b)
 			q := newQueue(1, 1, s.handle)
-			tools := &toolbox{digester: d}
-			s.admit(r, q, tools)
+			reader := newReader(s, ln, q)
+			reader.messages[0].N = copy(reader.slots[0].buf[:], b)
+			reader.messages[0].Addr = &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 40000}
+			reader.take(1)
+			reader.answer()
+			reader.close()
 			q.close()
 			if n := s.settings.Load().list[0].tally.drops[dropPanic].n.Load(); n != 0 {
 				t.Fatal("it panicked")

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -56,9 +57,11 @@ type rig struct {
 	addr   netip.AddrPort
 	stop   func()
 
-	mu    sync.Mutex
-	clock time.Time     // guarded by mu
-	disk  chan struct{} // guarded by mu: while it is not nil, the disk waits for it to be closed
+	// Guarded by mu.
+	mu     sync.Mutex
+	clock  time.Time
+	disk   chan struct{} // while it is not nil, the disk waits for it to be closed
+	synced int
 }
 
 // stall makes the disk slow, until the returned function is called.
@@ -75,9 +78,17 @@ func (r *rig) stall() (release func()) {
 	})
 }
 
+// syncs is how often the log was made durable.
+func (r *rig) syncs() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.synced
+}
+
 func (r *rig) sync(f *os.File) error {
 	r.mu.Lock()
 	disk := r.disk
+	r.synced++
 	r.mu.Unlock()
 	if disk != nil {
 		<-disk
@@ -100,6 +111,7 @@ func (passwords) Check(_ context.Context, person string, typed login.Secret, _ s
 // hooked is a gate that a test can hold up, and that counts how often it was asked.
 type hooked struct {
 	Gate
+	meter  *counter // told of each attempt
 	mu     sync.Mutex
 	before func(login.Attempt) // guarded by mu
 	asked  int                 // guarded by mu
@@ -111,8 +123,10 @@ func (h *hooked) hook(a login.Attempt) {
 	h.mu.Lock()
 	h.asked++
 	h.last = a
+	h.last.Detail = slices.Clone(a.Detail) // its memory is used again
 	before := h.before
 	h.mu.Unlock()
+	h.meter.change(func() {})
 	if before != nil {
 		before(a)
 	}
@@ -382,7 +396,7 @@ func (r *rig) openGate() {
 		r.login.Apply(c)
 	}
 	r.login.SetLog(r.log)
-	r.gate = &hooked{Gate: r.login}
+	r.gate = &hooked{Gate: r.login, meter: r.meter}
 }
 
 func (r *rig) now() time.Time {

@@ -41,7 +41,6 @@ func (s *Server) handle(r *request) {
 	outcome := s.judge(ln.ctx, r, tools.digester)
 	if packet := s.answer(r, tools, outcome); packet != nil {
 		ln.out.post(r, packet)
-		s.count(r, packet[0], outcome.Reason())
 	}
 }
 
@@ -56,8 +55,8 @@ func (s *Server) forget(r *request) {
 	ln.pending.Done()
 }
 
-// answer makes the packet of an outcome, in tools, and remembers it for resends. It returns nil when there is nothing
-// to send.
+// answer makes the packet of an outcome, in tools, counts it, and remembers it for resends. It returns nil when there is
+// nothing to send.
 func (s *Server) answer(r *request, tools *toolbox, outcome login.Outcome) []byte {
 	if outcome.Unanswerable() {
 		s.cache.abort(r.entry)
@@ -72,18 +71,15 @@ func (s *Server) answer(r *request, tools *toolbox, outcome login.Outcome) []byt
 		s.drop(r.client, dropReplySize, r.from.Addr())
 		return nil
 	}
-	wanted := s.cache.finish(r.entry, packet, s.now().Sub(s.start))
+	now := s.now()
+	wanted := s.cache.finish(r.entry, packet, now.Sub(s.start))
 	r.entry = nil
 	if !wanted {
 		s.drop(r.client, dropSuperseded, r.from.Addr())
 		return nil
 	}
-	return packet
-}
-
-func (s *Server) count(r *request, code byte, reason login.Reason) {
 	t := r.client.tally
-	switch code {
+	switch packet[0] {
 	case codeAccessAccept:
 		t.accepts.Add(1)
 	case codeAccessChallenge:
@@ -91,7 +87,8 @@ func (s *Server) count(r *request, code byte, reason login.Reason) {
 	default:
 		t.rejects.Add(1)
 	}
-	s.meter.Reply(r.client.Name, radius.Code(code).String(), string(reason), s.now().Sub(r.received))
+	s.meter.Reply(r.client.Name, radius.Code(packet[0]).String(), string(outcome.Reason()), now.Sub(r.received))
+	return packet
 }
 
 // way is what is to be asked of the Gate.
@@ -193,7 +190,7 @@ func (s *Server) attempt(r *request) login.Attempt {
 	a := login.Attempt{
 		ID: login.NewID(), Name: v.userName.text(b), Protocol: protocol, Source: r.from,
 		System: c.system, Capability: login.MayLogin, Origin: c.Name,
-		Detail: make([]login.Detail, 0, 4),
+		Detail: r.detail[:0],
 	}
 	note := func(key, value string) {
 		if value != "" {

@@ -7,8 +7,6 @@ import (
 	"sync"
 
 	"golang.org/x/net/ipv4"
-	"golang.org/x/net/ipv6"
-	"golang.org/x/sys/unix"
 )
 
 // outbox sends replies, many with one system call. Workers that the log releases together render at the same time; the
@@ -32,16 +30,9 @@ type outbox struct {
 type outgoing struct {
 	packet  []byte
 	control []byte
-	to      net.UDPAddr
+	to      *net.UDPAddr
 	client  *client
 	from    netip.Addr // the asker's, for the log
-}
-
-func newOutbox(conn *net.UDPConn, domain int, failed func(*client, netip.Addr, error)) *outbox {
-	if domain == unix.AF_INET6 {
-		return &outbox{write: ipv6.NewPacketConn(conn).WriteBatch, failed: failed}
-	}
-	return &outbox{write: ipv4.NewPacketConn(conn).WriteBatch, failed: failed}
 }
 
 // post sends r's reply, or leaves it to whoever is sending. It copies what it needs.
@@ -104,16 +95,7 @@ func (o *outbox) add(r *request, packet []byte) {
 	x := &o.waiting[n]
 	x.packet = append(x.packet[:0], packet...)
 	x.control = append(x.control[:0], r.control[:r.controlLen]...)
-	x.client, x.from = r.client, r.from.Addr()
-	addr := r.src.Addr()
-	if addr.Is4() {
-		a := addr.As4()
-		x.to.IP = append(x.to.IP[:0], a[:]...)
-	} else {
-		a := addr.As16()
-		x.to.IP = append(x.to.IP[:0], a[:]...)
-	}
-	x.to.Port, x.to.Zone = int(r.src.Port()), addr.Zone()
+	x.to, x.client, x.from = r.to, r.client, r.from.Addr()
 }
 
 // take gives what waits, and takes back what was sent before. With nothing left to send, sending ends.
@@ -139,7 +121,7 @@ func (o *outbox) send(batch []outgoing) {
 		o.packets = append(o.packets, batch[i].packet)
 	}
 	for i := range batch {
-		o.messages = append(o.messages, ipv4.Message{Buffers: o.packets[i : i+1], OOB: batch[i].control, Addr: &batch[i].to})
+		o.messages = append(o.messages, ipv4.Message{Buffers: o.packets[i : i+1], OOB: batch[i].control, Addr: batch[i].to})
 	}
 	for sent := 0; sent < len(batch); {
 		n, err := o.write(o.messages[sent:], 0)

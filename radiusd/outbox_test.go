@@ -3,6 +3,7 @@ package radiusd
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"sync"
 	"testing"
@@ -13,7 +14,7 @@ import (
 func outgoingFrom(i int) *request {
 	return &request{facts: facts{
 		client: &client{Client: Client{Name: fmt.Sprint(i)}},
-		src:    netip.AddrPortFrom(netip.MustParseAddr("192.0.2.1"), uint16(i)), from: netip.MustParseAddrPort("192.0.2.1:1"),
+		to:     &net.UDPAddr{IP: net.IPv4(192, 0, 2, 1), Port: i}, from: netip.MustParseAddrPort("192.0.2.1:1"),
 	}}
 }
 

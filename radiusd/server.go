@@ -110,7 +110,8 @@ type request struct {
 // facts is what is known of a request beside its bytes. It is cleared when the request's memory is used again.
 type facts struct {
 	listener   *listener
-	src        netip.AddrPort // as the socket gave it, where the answer goes
+	src        netip.AddrPort // as the socket gave it
+	to         *net.UDPAddr   // the same, for answers
 	from       netip.AddrPort // the same without v4-in-v6 mapping
 	received   time.Time
 	n          int
@@ -124,6 +125,7 @@ type facts struct {
 	lane     lane
 	opened   bool // the State is one of ours, and holds progress
 	progress login.Progress
+	detail   [4]login.Detail
 	asked    login.Asked // judged already; the outcome follows
 }
 
@@ -179,7 +181,7 @@ func (s *Server) SetConfig(c *Config) error {
 }
 
 // Serve answers what comes in on conn until ctx ends. It then reads no more, answers the requests that it has taken,
-// and returns nil; an error means that the socket cannot be served. It leaves conn open.
+// and returns nil; an error means that the socket cannot be served. It takes conn over, and closes it.
 func (s *Server) Serve(ctx context.Context, conn *net.UDPConn) error {
 	if fips140.Enforced() {
 		return errors.New("RADIUS over UDP is made of MD5, which GODEBUG=fips140=only forbids")
@@ -190,8 +192,9 @@ func (s *Server) Serve(ctx context.Context, conn *net.UDPConn) error {
 	if err != nil {
 		return err
 	}
-	if got, err := raiseReceiveBuffer(conn, s.receiveBuffer); err != nil || got < min(burstBuffer, s.receiveBuffer) {
-		s.log.Warn("radius receive buffer is small, bursts may be lost", "addr", conn.LocalAddr().String(), "bytes", got,
+	defer ln.close()
+	if got, err := ln.raiseReceiveBuffer(s.receiveBuffer); err != nil || got < min(burstBuffer, s.receiveBuffer) {
+		s.log.Warn("radius receive buffer is small, bursts may be lost", "addr", ln.addr.String(), "bytes", got,
 			"err", err, "hint", fmt.Sprintf("sysctl net.core.rmem_max=%d", s.receiveBuffer))
 	}
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -199,22 +202,9 @@ func (s *Server) Serve(ctx context.Context, conn *net.UDPConn) error {
 	ln.ctx = work
 	q := s.enter(ln)
 	defer s.leave()
-	ln.finisher = newFinisher(s, s.queueSize)
-	defer ln.finisher.close()
-
-	var watch sync.WaitGroup
-	ended := make(chan struct{})
-	watch.Go(func() {
-		select {
-		case <-ctx.Done():
-			// A past deadline ends the read under way; an error here means that the socket is closed, which does too.
-			_ = conn.SetReadDeadline(time.Unix(1, 0))
-		case <-ended:
-		}
-	})
-	err = s.read(ctx, ln, q)
-	close(ended)
-	watch.Wait()
+	b := newReader(s, ln, q)
+	defer b.close()
+	err = b.run(ctx)
 
 	impatience := time.AfterFunc(drainFor, cancel)
 	ln.pending.Wait()
@@ -246,66 +236,26 @@ func (s *Server) leave() {
 	}
 }
 
-// read takes datagrams until ctx ends or the socket is closed. Other errors of the socket may pass, so it rests, and
-// tries again.
-func (s *Server) read(ctx context.Context, ln *listener, q *queue) error {
-	tools := s.tools.Get().(*toolbox)
-	defer s.tools.Put(tools)
-	r := s.requests.Get().(*request)
-	defer func() { s.requests.Put(r) }()
-	pause := time.Duration(0)
-	for ctx.Err() == nil {
-		if err := ln.read(r); err != nil {
-			if ctx.Err() != nil {
-				return nil
-			}
-			if errors.Is(err, net.ErrClosed) {
-				return fmt.Errorf("read from %v: %w", ln.conn.LocalAddr(), err)
-			}
-			pause = min(max(2*pause, time.Millisecond), maxPause)
-			s.log.Error("radius socket", "addr", ln.conn.LocalAddr().String(), "err", err, "retry_in", pause)
-			select {
-			case <-ctx.Done():
-			case <-time.After(pause):
-			}
-			continue
-		}
-		pause = 0
-		r.listener = ln
-		if s.admit(r, q, tools) {
-			r = s.requests.Get().(*request)
-		}
-	}
-	return nil
-}
-
-// admit takes a datagram through the steps before judgement (see the package comment). It reports whether it gave
-// the request away, to a worker.
-func (s *Server) admit(r *request, q *queue, tools *toolbox) (given bool) {
-	r.received = s.now()
-	r.client, r.entry = nil, nil
-	r.from = netip.AddrPortFrom(plainAddr(r.src.Addr()), r.src.Port())
+// admit takes a datagram through the steps before judgement (see the package comment). It reports whether the request's
+// memory is still in use: it went to a worker, or was asked about.
+func (b *reader) admit(r *request) (given bool) {
 	defer func() {
 		if p := recover(); p != nil && !given {
-			s.panicked(r, p)
+			b.panicked(r, p)
 		}
 	}()
-	why := s.screen(r, tools)
+	why := b.screen(r, b.tools)
 	switch {
 	case why != dropNone:
 	case r.packet[0] == codeStatusServer:
-		why = s.answerStatus(r, tools)
+		why = b.answerStatus(r, b.tools)
 	default:
-		var depth int
-		if given, depth, why = s.enqueue(r, q, tools); given {
-			s.meter.QueueDepth(depth)
-			return true
-		}
+		given, why = b.enqueue(r)
 	}
 	if why != dropNone {
-		s.drop(r.client, why, r.from.Addr())
+		b.drop(r.client, why, r.from.Addr())
 	}
-	return false
+	return given
 }
 
 // screen takes the steps that need no more than the packet and the configuration.
@@ -346,21 +296,19 @@ func (s *Server) screen(r *request, tools *toolbox) dropReason {
 	return dropNone
 }
 
-// enqueue looks for the request in the reply cache, and queues it when it is new.
-func (s *Server) enqueue(r *request, q *queue, tools *toolbox) (given bool, depth int, why dropReason) {
+// enqueue looks for the request in the reply cache. When it is new, it is asked about at once, or queued for a worker.
+func (b *reader) enqueue(r *request) (given bool, why dropReason) {
 	c, v := r.client, &r.view
 	key := cacheKey{src: r.src, listener: r.listener.id, id: r.packet[1], code: r.packet[0]}
-	entry, resend, why := s.cache.begin(key, r.packet, c.tally, r.received.Sub(s.start), tools.buf[:0])
+	entry, resend, why := b.cache.begin(key, r.packet, c.tally, r.received.Sub(b.start), b.tools.buf[:0])
 	if why != dropNone {
-		return false, 0, why
+		return false, why
 	}
 	if entry == nil {
 		c.tally.resends.Add(1)
-		s.meter.Resend(c.Name)
-		if r.listener.send(r, resend) != nil {
-			return false, 0, dropSend
-		}
-		return false, 0, dropNone
+		b.meter.Resend(c.Name)
+		b.ln.out.put(r, resend)
+		return false, dropNone
 	}
 	r.entry = entry
 	c.tally.requests.Add(1)
@@ -370,31 +318,28 @@ func (s *Server) enqueue(r *request, q *queue, tools *toolbox) (given bool, dept
 	if !v.nasIP.present() && !v.nasID.present() && !v.nasIPv6.present() {
 		c.tally.withoutNAS.Add(1)
 	}
-	if s.asker != nil && r.listener.finisher.full() {
-		s.cache.abort(entry)
-		r.entry = nil
-		return false, 0, dropOverloaded
-	}
 	r.lane, r.opened = laneFirst, false
 	if v.state.present() {
-		if r.progress, r.opened = s.openState(c, v.state.in(r.packet)); r.opened {
+		if r.progress, r.opened = b.openState(c, v.state.in(r.packet)); r.opened {
 			r.lane = laneSecond
 		}
 	}
-	if asked, ok := s.ask(r, tools.digester); ok {
+	if asked, ok := b.ask(r, b.tools.digester); ok {
 		r.asked = asked
-		r.listener.pending.Add(1)
-		return true, r.listener.finisher.post(r), dropNone
+		b.ln.pending.Add(1)
+		b.asked = append(b.asked, r)
+		return true, dropNone
 	}
-	r.listener.pending.Add(1)
-	depth, given = q.push(r) // from here on r is the worker's
-	if !given {
-		r.listener.pending.Done()
-		s.cache.abort(entry)
+	b.ln.pending.Add(1)
+	depth, ok := b.queue.push(r) // from here on r is the worker's
+	if !ok {
+		b.ln.pending.Done()
+		b.cache.abort(entry)
 		r.entry = nil
-		return false, depth, dropOverloaded
+		return false, dropOverloaded
 	}
-	return true, depth, dropNone
+	b.meter.QueueDepth(depth)
+	return true, dropNone
 }
 
 // answerStatus answers Status-Server (RFC 5997): is the server alive? No person is looked up and no login recorded.
@@ -413,9 +358,7 @@ func (s *Server) answerStatus(r *request, tools *toolbox) dropReason {
 	out.begin(tools.buf[:], codeAccessAccept, r.packet[1])
 	out.addText(attrReplyMessage, cutText(s.status, maxValue))
 	out.copyProxyStates(r.packet, &r.view)
-	if r.listener.send(r, out.sign(tools.digester, c.key, r.packet[4:headerSize])) != nil {
-		return dropSend
-	}
+	r.listener.out.put(r, out.sign(tools.digester, c.key, r.packet[4:headerSize]))
 	c.tally.status.Add(1)
 	return dropNone
 }

@@ -28,6 +28,7 @@ type options struct {
 	seconds, repeats int
 	small, large     int
 	lookAhead        int
+	only             int // outstanding; 0: all levels
 	dir, binary      string
 	side             string
 	quick            bool
@@ -122,6 +123,9 @@ func (b *bench) measureAll(ctx context.Context) (err error) {
 	}
 	for repeat := range b.repeats {
 		for _, level := range levels {
+			if b.only != 0 && b.only != level {
+				continue
+			}
 			for _, c := range b.cells {
 				r, err := b.measure(ctx, c, level)
 				if err != nil {
@@ -132,6 +136,9 @@ func (b *bench) measureAll(ctx context.Context) (err error) {
 				b.say("%d/%d  %3d outstanding  %-15s %7d people  %7.0f/s  %6.1f us  p50 %.3f ms  p99 %.3f ms  idle after %.1f s", r.Repeat, b.repeats, level, c.srv.name, c.People, r.PerSecond, r.CPU, r.P50, r.P99, r.Deferred)
 			}
 		}
+	}
+	if b.only != 0 {
+		return nil
 	}
 	for _, c := range b.cells {
 		if err := b.burst(ctx, c); err != nil {

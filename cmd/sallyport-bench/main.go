@@ -44,6 +44,7 @@ func runCommand(ctx context.Context, args []string, stdout, stderr io.Writer) in
 	flags.StringVar(&b.binary, "gateway", "", "sallyport `binary` to measure (default: built from this module)")
 	flags.StringVar(&b.side, "side", "both", "both, sallyport or freeradius")
 	flags.BoolVar(&b.quick, "quick", false, "a smoke run: one round of one second, 20,000 people in the large crowd")
+	flags.IntVar(&b.only, "outstanding", 0, "measure with only this `number` outstanding (1, 64 or 512), for a profile; no report")
 	markdown := flags.String("md", "", "also write the report to this `file`, as Markdown")
 	asJSON := flags.String("json", "", "also write every single run to this `file`, as JSON")
 	strict := flags.Bool("strict", false, "exit 1 when a Must is not met")
@@ -64,6 +65,9 @@ func runCommand(ctx context.Context, args []string, stdout, stderr io.Writer) in
 	if err := b.measureAll(ctx); err != nil {
 		fmt.Fprintf(stderr, "sallyport-bench: %v\n", err)
 		return 1
+	}
+	if b.only != 0 {
+		return 0
 	}
 	b.judge()
 	err := b.write(stdout)

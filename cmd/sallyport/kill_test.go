@@ -36,8 +36,8 @@ type crowd struct {
 	seen map[step]bool // guarded by mu: accepted, as a client saw it
 }
 
-// work logs in, one code after the other, until ctx ends or the server is silent. A code whose answer was never heard
-// is given up: the server may have used it or not.
+// work logs in, one code after the other, until ctx ends or the server is gone. A code whose answer was never heard is
+// given up: the server may have used it or not.
 func (c *crowd) work(ctx context.Context, p *person, n *nas) error {
 	for ctx.Err() == nil {
 		code := p.code()
@@ -50,7 +50,7 @@ func (c *crowd) work(ctx context.Context, p *person, n *nas) error {
 		}
 		answer, err := n.exchange(request, time.Second)
 		if errors.Is(err, errSilence) {
-			if ctx.Err() == nil {
+			if ctx.Err() == nil && !errors.Is(err, syscall.ECONNREFUSED) {
 				continue
 			}
 			return nil
@@ -188,6 +188,7 @@ func (c *crowd) replay(dice *rand.Rand) {
 		code := p.code()
 		if got := n.ask(c, p.name, code, nil); got.Code != radius.CodeAccessAccept {
 			c.Errorf("%s: a fresh code is answered with %v after a restart", p.name, got.Code)
+			continue
 		}
 		c.seen[step{p.token, p.last}] = true
 	}

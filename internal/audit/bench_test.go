@@ -7,7 +7,7 @@ import (
 )
 
 // BenchmarkEncode is the work for one typical record without the disk: canonical form and JSON in Submit, salt, leaf
-// and tree on the commit goroutine.
+// and tree in the commit.
 func BenchmarkEncode(b *testing.B) {
 	l := newLog(Options{Node: "gw1"})
 	rec := loginRecord(0)
@@ -71,7 +71,7 @@ func BenchmarkVerifyExport(b *testing.B) {
 	f := newFixture(b, newKeys(b, "log"))
 	l := f.open(b)
 	for i := range n {
-		l.Submit(loginRecord(i), nil)
+		l.Submit(new(Pending), loginRecord(i), nil)
 	}
 	if _, err := l.Flush(); err != nil {
 		b.Fatal(err)

@@ -12,8 +12,8 @@ import (
 
 // Log is this node's audit log. All methods are safe for concurrent use. The order of calls is Open, anything, Close.
 //
-// The journal's commit goroutine encodes records and grows the tree. A second goroutine, keep, writes checkpoints;
-// Close waits for both.
+// Whoever waits for a record commits: encodes what waits, and grows the tree. One goroutine, keep, writes checkpoints;
+// Close waits for it.
 type Log struct {
 	o       Options
 	journal *journal.Journal
@@ -22,7 +22,7 @@ type Log struct {
 
 	repaired []string // set by Open
 
-	// Owned by the commit goroutine, after Open.
+	// Owned by whoever commits, after Open.
 	tree   tree // of all encoded records
 	salts  salts
 	hasher leafHasher
@@ -54,21 +54,22 @@ func newLog(o Options) *Log {
 	}
 }
 
-// Pending is a record on its way to the disk.
+// Pending is a record on its way to the disk. Its memory is the caller's, who may use it again for another record when
+// Wait has returned without an error.
 type Pending struct {
 	log    *Log
 	rec    *Record // whose Seq is set when it is known
 	at     time.Time
 	body   *[]byte
 	change []byte
-	ticket *journal.Ticket
+	ticket journal.Ticket
 	err    error
 }
 
 // encoding is a Pending as the journal sees it.
 type encoding Pending
 
-// EncodeEntry runs on the commit goroutine, once, in the order of Submit.
+// EncodeEntry is called by whoever commits, once, in the order of Submit.
 func (e *encoding) EncodeEntry(dst []byte, index uint64) ([]byte, error) {
 	l := e.log
 	if index != l.tree.size {
@@ -101,30 +102,29 @@ func (r Receipt) Seq() uint64 { return r.seq }
 // Time is the record's time.
 func (r Receipt) Time() time.Time { return r.at }
 
-// Submit queues rec, and change that goes with it but is not shown in exports (empty: none). It does not wait for the
+// Submit queues rec by way of p, and change that goes with it but is not shown in exports (empty: none). It does not wait for the
 // disk; the order of calls is the order of numbers. Rec is put in its canonical form here and now, with Node, Change
 // and, where it is zero, Time filled in; Seq follows before Wait returns. Rec and change belong to the log until then.
 // A record that cannot be written truthfully (a result of no name, a year beyond 9999, more factors or effects than
 // fit) takes no number, and Wait says why.
-func (l *Log) Submit(rec *Record, change []byte) *Pending {
-	p := &Pending{log: l, rec: rec, change: change}
+func (l *Log) Submit(p *Pending, rec *Record, change []byte) {
+	*p = Pending{log: l, rec: rec, change: change}
 	rec.Node, rec.Change = l.o.Node, changeHash(change)
 	if rec.Time.IsZero() {
 		rec.Time = l.o.Now()
 	}
 	if err := rec.canonicalise(); err != nil {
 		p.err = fmt.Errorf("record of %q cannot be written: %w", rec.Event, err)
-		return p
+		return
 	}
 	if len(change) > MaxChange {
 		p.err = fmt.Errorf("record of %q cannot be written: its change has %d bytes, at most %d fit", rec.Event, len(change), MaxChange)
-		return p
+		return
 	}
 	p.at = rec.Time
 	p.body = l.bodies.Get().(*[]byte)
 	*p.body = rec.appendBody((*p.body)[:0])
-	p.ticket = l.journal.Submit((*encoding)(p))
-	return p
+	l.journal.SubmitInto(&p.ticket, (*encoding)(p))
 }
 
 // Wait returns when the record is durable, or never will be.
@@ -143,12 +143,11 @@ func (p *Pending) Wait() (Receipt, error) {
 	return Receipt{seq: seq, at: p.at, valid: true}, nil
 }
 
-// Settled reports whether Wait would return at once.
-func (p *Pending) Settled() bool { return p.err != nil || p.ticket.Settled() }
-
 // Append submits rec and waits.
 func (l *Log) Append(rec *Record, change []byte) (Receipt, error) {
-	return l.Submit(rec, change).Wait()
+	var p Pending
+	l.Submit(&p, rec, change)
+	return p.Wait()
 }
 
 // Flush waits until all that was submitted before is durable, and returns the number of the next record.

@@ -98,7 +98,9 @@ func TestSignsOnlyTheDurable(t *testing.T) {
 	l := f.open(t)
 	appendRecords(t, l, 0, 2)
 	block.Store(true)
-	p := l.Submit(loginRecord(2), nil)
+	p := new(Pending)
+	l.Submit(p, loginRecord(2), nil)
+	go p.ticket.Wait() // commits it
 	<-syncing
 	block.Store(false)
 	if msg, err := l.Checkpoint(); err != nil || !strings.HasPrefix(msg, "log\n2\n") {

@@ -18,45 +18,34 @@ const (
 	reserveBytes = 4 << 20
 	// flushBytes bounds the memory of a batch: above it the frames are written and the batch goes on.
 	flushBytes = 1 << 20
+	pageBytes  = 4096
 )
 
 // Encoder makes one entry's payload: it appends it to dst and returns the longer slice, as append does. It is called
-// once, on the commit goroutine, in the order of Submit; what it does delays every entry behind it. After an error
-// the entry's ticket has that error and the index goes to the next entry.
+// once, by whoever commits, one at a time and in the order of Submit; what it does delays every entry behind it. After
+// an error the entry's ticket has that error and the index goes to the next entry.
 type Encoder interface {
 	EncodeEntry(dst []byte, index uint64) ([]byte, error)
 }
 
 // A Ticket stands for one submitted entry.
 type Ticket struct {
-	done  chan struct{} // shared by the batch; nil when the ticket failed at Submit
-	enc   Encoder
-	index uint64
-	pos   Position
-	err   error
+	journal *Journal
+	done    chan struct{} // shared by the batch; nil when the ticket failed at Submit
+	enc     Encoder
+	index   uint64
+	pos     Position
+	err     error
 }
 
-// Wait blocks until the entry is durable or will never be acknowledged. A nil error means that the entry survives a
-// power cut. With an error the entry may, or may not, be found after a restart. Wait may be called more than
-// once and from several goroutines.
+// Wait returns when the entry is durable or will never be acknowledged, and does the writing itself when nobody else
+// does. A nil error means that the entry survives a power cut. With an error the entry may, or may not, be found after
+// a restart. Wait may be called more than once and from several goroutines.
 func (t *Ticket) Wait() (index uint64, pos Position, err error) {
 	if t.done != nil {
-		<-t.done
+		t.journal.await(t.done)
 	}
 	return t.index, t.pos, t.err
-}
-
-// Settled reports whether Wait would return at once.
-func (t *Ticket) Settled() bool {
-	if t.done == nil {
-		return true
-	}
-	select {
-	case <-t.done:
-		return true
-	default:
-		return false
-	}
 }
 
 // batch is a group of tickets that are released together.
@@ -66,9 +55,17 @@ type batch struct {
 }
 
 // Submit queues an entry and never waits for the disk. Entries get their indexes in the order of Submit. Every
-// error, also that of a full queue, is the ticket's.
+// error, also that of a full queue, is the ticket's. The entry is written when somebody waits, for it or for a later
+// one, or at Close: whoever submits, waits.
 func (j *Journal) Submit(e Encoder) *Ticket {
-	t := &Ticket{enc: e}
+	t := new(Ticket)
+	j.SubmitInto(t, e)
+	return t
+}
+
+// SubmitInto is Submit with the caller's memory: t may be used again when Wait has returned without an error.
+func (j *Journal) SubmitInto(t *Ticket, e Encoder) {
+	*t = Ticket{journal: j, enc: e}
 	j.mu.Lock()
 	var refused error
 	switch {
@@ -83,7 +80,8 @@ func (j *Journal) Submit(e Encoder) *Ticket {
 	}
 	if refused != nil {
 		j.mu.Unlock()
-		return &Ticket{err: refused}
+		*t = Ticket{err: refused}
+		return
 	}
 	n := len(j.queue)
 	if n == 0 || len(j.queue[n-1].tickets) >= j.opt.MaxBatch {
@@ -94,12 +92,7 @@ func (j *Journal) Submit(e Encoder) *Ticket {
 	t.done = b.done
 	b.tickets = append(b.tickets, t)
 	j.queued++
-	first := j.queued == 1
 	j.mu.Unlock()
-	if first {
-		j.signal()
-	}
-	return t
 }
 
 // newBatch is called with mu held.
@@ -113,75 +106,79 @@ func (j *Journal) newBatch() *batch {
 	return b
 }
 
-func (j *Journal) signal() {
-	select {
-	case j.wake <- struct{}{}:
-	default:
-	}
-}
-
 // Flush waits until every entry submitted before it is durable or failed, and returns Next and Err.
 func (j *Journal) Flush() (next uint64, err error) {
 	j.mu.Lock()
 	pending := j.pending
 	j.mu.Unlock()
 	if pending != nil {
-		<-pending
+		j.await(pending)
 	}
 	return j.Next(), j.Err()
 }
 
-// run is the commit goroutine. A batch is what came while the one before was on its way to the disk, so it needs no
-// timer, and a lone entry is written at once.
-func (j *Journal) run() {
-	defer close(j.stopped)
+// await returns when done is closed. Of those who wait, one has the turn, and commits batch after batch until his own
+// is done; the others sleep. A batch is what came while the one before was on its way to the disk, so it needs no
+// timer, and a lone entry is written at once, by its owner, without waking anybody. (Measured against a goroutine that
+// commits for all, with RADIUS readers that wait for what they have read: a third less CPU a decision.)
+func (j *Journal) await(done <-chan struct{}) {
 	for {
-		b := j.take()
-		if b == nil {
+		select {
+		case <-done:
 			return
+		default:
 		}
-		n := len(b.tickets)
-		first, next, err := j.commit(b)
-		if err != nil {
-			j.fail(b, err)
+		select {
+		case <-done:
 			return
-		}
-		j.release(b)
-		if j.opt.Committed != nil && next > first {
-			j.opt.Committed(first, next)
-		}
-		if n > 1 {
-			// Many submit: let those just released come back before the next batch is closed, else
-			// batches of few and of all the others alternate. With 512 outstanding this doubles the
-			// entries a sync, from 226 to 430.
-			runtime.Gosched()
+		case j.turn <- struct{}{}:
+			j.commitNext()
+			<-j.turn
 		}
 	}
 }
 
-// take returns the oldest batch, or nil after Close when none is left.
+// commitNext commits the oldest batch; the caller has the turn. It reports whether there was one.
+func (j *Journal) commitNext() bool {
+	b := j.take()
+	if b == nil {
+		return false
+	}
+	n := len(b.tickets)
+	first, next, err := j.commit(b)
+	if err != nil {
+		j.fail(b, err)
+		return true
+	}
+	more := j.release(b)
+	if j.opt.Committed != nil && next > first {
+		j.opt.Committed(first, next)
+	}
+	if n > 1 && more {
+		// Many submit: let those just released come back before the next batch is closed, else batches of few and
+		// of all the others alternate. With 512 outstanding this doubles the entries a sync, from 226 to 430.
+		runtime.Gosched()
+	}
+	return true
+}
+
+// take returns the oldest batch, or nil when none waits.
 func (j *Journal) take() *batch {
-	for {
-		j.mu.Lock()
-		if len(j.queue) > 0 {
-			b := j.queue[0]
-			n := copy(j.queue, j.queue[1:])
-			j.queue[n] = nil
-			j.queue = j.queue[:n]
-			j.queued -= len(b.tickets)
-			j.mu.Unlock()
-			return b
-		}
-		closed := j.closed
-		j.mu.Unlock()
-		if closed {
-			return nil
-		}
-		<-j.wake
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if len(j.queue) == 0 {
+		return nil
 	}
+	b := j.queue[0]
+	n := copy(j.queue, j.queue[1:])
+	j.queue[n] = nil
+	j.queue = j.queue[:n]
+	j.queued -= len(b.tickets)
+	return b
 }
 
-func (j *Journal) release(b *batch) {
+// release tells whoever waits for b, and reports whether more is queued.
+func (j *Journal) release(b *batch) (more bool) {
 	for i, t := range b.tickets {
 		t.enc = nil
 		b.tickets[i] = nil
@@ -192,7 +189,9 @@ func (j *Journal) release(b *batch) {
 	if len(j.spare) < 2 { // one in the making, one on its way
 		j.spare = append(j.spare, b)
 	}
+	more = len(j.queue) > 0
 	j.mu.Unlock()
+	return more
 }
 
 // fail ends the journal: this batch, all that wait and all that come get the error. The order is the safe one: the
@@ -234,7 +233,7 @@ func (j *Journal) commit(b *batch) (first, next uint64, err error) {
 	}
 	first = j.written
 	next = first
-	last := &j.segments[len(j.segments)-1] // only this goroutine changes the list
+	last := &j.segments[len(j.segments)-1] // only who has the turn changes the list
 	off := j.end                           // of j.buf in the file
 	j.buf = j.buf[:0]
 	for _, t := range b.tickets {
@@ -336,7 +335,20 @@ func (j *Journal) extend(need int64) error {
 		at += int64(len(z))
 	}
 	j.size = to
+	j.forget()
 	return nil
+}
+
+// forget lets the kernel drop the cached pages behind the last frame: they are durable, and seldom read again. Without
+// it every page that is written takes memory that was not in use before, from whoever else could cache something there.
+// (Measured in a virtual machine whose host gives memory when it is first touched: 52 us of CPU for a commit of 40 KB
+// against 136.)
+func (j *Journal) forget() {
+	end := j.end &^ (pageBytes - 1)
+	if end > j.forgotten {
+		_ = unix.Fadvise(int(j.file.Fd()), j.forgotten, end-j.forgotten, unix.FADV_DONTNEED) // advice
+		j.forgotten = end
+	}
 }
 
 // writeAt takes a short write without an error for what it is.
@@ -409,7 +421,7 @@ func (j *Journal) startSegment(first uint64, before segment) error {
 		return fmt.Errorf("make segment %s: %w", path, err)
 	}
 	j.file, j.out, j.reserve = f, out, true
-	j.end, j.size = segmentHeader, segmentHeader
+	j.end, j.size, j.forgotten = segmentHeader, segmentHeader, 0
 	j.written = first
 	j.view.Lock()
 	j.segments = append(j.segments, s)

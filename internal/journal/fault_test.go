@@ -269,11 +269,10 @@ func TestReadersSeeDurableEntriesOnly(t *testing.T) {
 	j := mustOpen(t, o)
 	appendBatch(t, j, "a")
 	pos := Position{Offset: j.end}
-	h := hold()
-	j.Submit(h)
-	<-h.encoding
+	h, _ := hold(j)
 	held = true
 	b := j.Submit(text("b"))
+	go b.Wait() // commits it
 	close(h.release)
 	<-writing
 	if _, p, err := j.Read(pos); err == nil {
@@ -344,9 +343,7 @@ func TestSyncErrorIsNotRetried(t *testing.T) {
 	}
 	j := mustOpen(t, o)
 	appendBatch(t, j, "a")
-	h := hold()
-	j.Submit(h)
-	<-h.encoding
+	h, _ := hold(j)
 	fails = true
 	var tickets []*Ticket
 	for range 5 {
@@ -385,9 +382,7 @@ func TestFullDisk(t *testing.T) {
 	o.wrap = func(f *os.File) segmentFile { return &fullFile{f, full, &isFull} }
 	j := mustOpen(t, o)
 	appendBatch(t, j, "a")
-	h := hold()
-	j.Submit(h)
-	<-h.encoding
+	h, _ := hold(j)
 	isFull = true
 	b := j.Submit(text("b"))
 	close(h.release)

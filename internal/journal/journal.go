@@ -113,15 +113,15 @@ type Options struct {
 	Sync func(*os.File) error
 	// ReadOnly reads beside a writer in another process: nothing is repaired, an incomplete tail is ignored.
 	ReadOnly bool
-	// Committed, if not nil, is called on the commit goroutine after the tickets of the entries first up to but
-	// without next were released. The next batch waits for it.
+	// Committed, if not nil, is called by whoever commits, one at a time, after the tickets of the entries first up to
+	// but without next were released. The next batch waits for it.
 	Committed func(first, next uint64)
 
 	wrap    func(*os.File) segmentFile // tests put a failing file between; nil: none
 	syncDir func(*os.File) error       // nil: fsync
 }
 
-// segmentFile is what the commit goroutine does to the last segment besides syncing it.
+// segmentFile is what a commit does to the last segment besides syncing it.
 type segmentFile interface {
 	WriteAt(p []byte, off int64) (int, error)
 	Truncate(size int64) error
@@ -145,14 +145,13 @@ func (r *Repair) String() string {
 	return fmt.Sprintf("cut %d bytes of an unfinished write from %s at byte %d", r.Bytes, segmentName(r.Segment), r.Offset)
 }
 
-// A Journal is safe for concurrent use. Its life: Open, then Submit, Read and Scan in any order, then Close. One
-// goroutine, started by Open and ended by Close or by a failure, does all the writing.
+// A Journal is safe for concurrent use. Its life: Open, then Submit, Read and Scan in any order, then Close. It has no
+// goroutine of its own: who waits for an entry writes it, and all that was queued with it (see await).
 type Journal struct {
 	opt      Options
 	dir      *os.File // holds the writer's lock; nil when read-only
 	repaired *Repair
-	stopped  chan struct{} // closed when the commit goroutine has ended; nil when read-only
-	wake     chan struct{} // tells it that the queue is no longer empty, or that Close was called
+	turn     chan struct{} // holds one element while somebody commits; a mutex that can be waited for beside other things
 
 	// mu guards the queue and the journal's end.
 	mu      sync.Mutex
@@ -168,15 +167,16 @@ type Journal struct {
 	segments []segment
 	next     uint64
 
-	// Owned by the commit goroutine (by Open before it starts, and by Close after it has ended).
-	file    *os.File
-	out     segmentFile
-	written uint64 // index of the next entry, ahead of next during a commit
-	end     int64  // where the next frame goes
-	size    int64  // size of the file: end, or more with reserved zeros
-	reserve bool   // false after the disk had no room to reserve
-	buf     []byte // frames of the batch that is being written
-	zeros   []byte
+	// Owned by who has the turn, and by Open.
+	file      *os.File
+	out       segmentFile
+	written   uint64 // index of the next entry, ahead of next during a commit
+	end       int64  // where the next frame goes
+	size      int64  // size of the file: end, or more with reserved zeros
+	forgotten int64  // below it the kernel was told to drop its cache
+	reserve   bool   // false after the disk had no room to reserve
+	buf       []byte // frames of the batch that is being written
+	zeros     []byte
 
 	snapshots sync.Mutex // one WriteSnapshot at a time
 	closing   sync.Once
@@ -202,7 +202,7 @@ func Open(o Options) (*Journal, error) {
 	if o.syncDir == nil {
 		o.syncDir = (*os.File).Sync
 	}
-	j := &Journal{opt: o, reserve: true}
+	j := &Journal{opt: o, reserve: true, turn: make(chan struct{}, 1)}
 	if o.ReadOnly {
 		if err := j.refresh(); err != nil {
 			return nil, err
@@ -218,9 +218,6 @@ func Open(o Options) (*Journal, error) {
 		}
 		return nil, err
 	}
-	j.wake = make(chan struct{}, 1)
-	j.stopped = make(chan struct{})
-	go j.run()
 	return j, nil
 }
 
@@ -371,8 +368,9 @@ func (j *Journal) Close() error {
 		j.mu.Lock()
 		j.closed = true
 		j.mu.Unlock()
-		j.signal()
-		<-j.stopped
+		j.turn <- struct{}{} // kept: nobody commits after this
+		for j.commitNext() {
+		}
 		err := j.Err()
 		if err == nil {
 			err = j.trim()

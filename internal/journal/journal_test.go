@@ -44,10 +44,10 @@ func quick(dir string) Options {
 	return Options{Dir: dir, Sync: none, syncDir: none}
 }
 
-// held is an entry that holds the commit goroutine until it is let go, and then takes no index.
+// held is an entry that holds the one who commits until it is let go, and then takes no index.
 type held struct{ encoding, release chan struct{} }
 
-var errHeld = errors.New("only to hold the commit goroutine")
+var errHeld = errors.New("only to hold a commit")
 
 func (h held) EncodeEntry(dst []byte, _ uint64) ([]byte, error) {
 	close(h.encoding)
@@ -55,19 +55,22 @@ func (h held) EncodeEntry(dst []byte, _ uint64) ([]byte, error) {
 	return dst, errHeld
 }
 
-func hold() held { return held{make(chan struct{}), make(chan struct{})} }
+// hold returns when a commit is being held.
+func hold(j *Journal) (held, *Ticket) {
+	h := held{make(chan struct{}), make(chan struct{})}
+	k := j.Submit(h)
+	go k.Wait() // commits, and ends with the commit
+	<-h.encoding
+	return h, k
+}
 
 // appendBatch appends the entries as one batch.
 func appendBatch(t *testing.T, j *Journal, entries ...string) []Position {
 	t.Helper()
-	h := hold()
-	j.Submit(h)
-	<-h.encoding
 	tickets := make([]*Ticket, len(entries))
 	for i, e := range entries {
 		tickets[i] = j.Submit(text(e))
 	}
-	close(h.release)
 	at := make([]Position, len(entries))
 	for i, k := range tickets {
 		_, pos, err := k.Wait()
@@ -227,9 +230,7 @@ func (shrinking) EncodeEntry(dst []byte, _ uint64) ([]byte, error) { return dst[
 // An encoder's fault costs its own entry only; the next one gets the index.
 func TestEncoderErrorTakesNoIndex(t *testing.T) {
 	j := mustOpen(t, quick(t.TempDir()))
-	h := hold()
-	holder := j.Submit(h)
-	<-h.encoding
+	h, holder := hold(j)
 	a, bad, c := j.Submit(text("a")), j.Submit(shrinking{}), j.Submit(text("c"))
 	close(h.release)
 	if _, _, err := holder.Wait(); !errors.Is(err, errHeld) {
@@ -251,9 +252,7 @@ func TestEncoderErrorTakesNoIndex(t *testing.T) {
 // P7: the queue is bounded, and is open again when the disk has caught up.
 func TestQueueIsBounded(t *testing.T) {
 	j := mustOpen(t, quick(t.TempDir()))
-	h := hold()
-	j.Submit(h)
-	<-h.encoding
+	h, _ := hold(j)
 	for range MaxQueued {
 		j.Submit(text("x"))
 	}
@@ -272,9 +271,7 @@ func TestQueueIsBounded(t *testing.T) {
 func TestCloseDrainsAndRefuses(t *testing.T) {
 	dir := t.TempDir()
 	j := mustOpen(t, quick(dir))
-	h := hold()
-	j.Submit(h)
-	<-h.encoding
+	h, _ := hold(j)
 	last := j.Submit(text("last"))
 	closed := make(chan error)
 	go func() { closed <- j.Close() }()

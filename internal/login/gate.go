@@ -28,7 +28,7 @@ type FirstFactor interface {
 
 // Log keeps records durably. The order of Submit is the order of the records.
 type Log interface {
-	Submit(rec *audit.Record, change []byte) *audit.Pending
+	Submit(p *audit.Pending, rec *audit.Record, change []byte)
 	Flush() (next uint64, err error)
 	Err() error
 }
@@ -93,7 +93,7 @@ func New(o Options) (*Gate, error) {
 	g := &Gate{
 		log: o.Log, now: o.Now, blind: o.Blind, exceptionLive: o.ExceptionLive,
 		roster: newRoster(), used: newUsedStates(),
-		ghost: entry{profile: new(profile), devices: []device{{params: &params, seed: seed, last: neverUsed}}},
+		ghost: entry{profile: new(profile), devices: []device{{params: &params, seed: string(seed), last: neverUsed}}},
 	}
 	if g.exceptionLive == nil {
 		g.exceptionLive = func(string) bool { return false }
@@ -218,36 +218,33 @@ func (g *Gate) Decide(ctx context.Context, a Attempt) Outcome {
 	} else {
 		first = g.part(ctx, &a)
 	}
-	return g.conclude(&a, first, ReasonOK, audit.Effect{}).Outcome()
+	return g.conclude(&a, first, ReasonOK, audit.Effect{}, true).Outcome()
 }
 
 // Asked is a decision that is made, and whose record is on its way to the disk. Until it is there, nobody may learn
 // what was decided, so the one way to it is Outcome.
 type Asked struct {
-	gate    *Gate
-	pending *audit.Pending // nil: nothing was decided
-	draft   *draft
-	reason  Reason
-	grant   Grant
+	gate   *Gate
+	draft  *draft // nil: nothing was decided
+	reason Reason
+	grant  Grant
 }
 
 // Outcome waits until the record is durable, or can't be made so. It may be called once.
 func (q Asked) Outcome() Outcome {
-	if q.pending == nil {
+	if q.draft == nil {
 		return Outcome{reason: q.reason}
 	}
-	o := q.gate.settle(q.pending, q.reason, q.grant)
+	o := q.gate.settle(&q.draft.pending, q.reason, q.grant)
 	if !o.Unanswerable() { // what failed may still be looked at by the log
 		q.gate.drafts.Put(q.draft)
 	}
 	return o
 }
 
-// Settled reports whether Outcome would return at once.
-func (q Asked) Settled() bool { return q.pending == nil || q.pending.Settled() }
-
 // Ask is Decide for attempts whose first factor somebody else has checked, as Attempt.Proofs says. It never waits, so
-// that one goroutine can ask for many, and collect the outcomes together. Any other attempt is not decided.
+// that one goroutine can ask for many, and collect the outcomes together. Any other attempt is not decided. The Grant
+// does not list the factors, which opens no session of this gateway's own.
 func (g *Gate) Ask(a Attempt) Asked {
 	if g.stopping.Load() {
 		return Asked{reason: ReasonStopping}
@@ -256,7 +253,7 @@ func (g *Gate) Ask(a Attempt) Asked {
 	if !ok {
 		return Asked{reason: ReasonPasswordMissing}
 	}
-	return g.conclude(&a, first, ReasonOK, audit.Effect{})
+	return g.conclude(&a, first, ReasonOK, audit.Effect{}, false)
 }
 
 // vouched returns the first factor that somebody else has checked.
@@ -281,7 +278,8 @@ func (g *Gate) Begin(ctx context.Context, a Attempt) Outcome {
 	}
 	first := g.checkFirst(ctx, &a)
 	pol, now := g.policy.Load(), g.now()
-	rec := g.record(&a, "login", audit.Challenge, now)
+	d := g.draft(&a, "login", audit.Challenge, now)
+	rec := &d.Record
 	if first.reason == ReasonOK || first.reason == ReasonPasswordWrong || first.reason == ReasonPasswordUnset {
 		rec.Factors = append(rec.Factors, factorOf(first))
 	}
@@ -289,11 +287,10 @@ func (g *Gate) Begin(ctx context.Context, a Attempt) Outcome {
 	g.pause.RLock()
 	e := g.roster.find(a.Name)
 	g.identify(rec, &a, e)
-	var pending *audit.Pending
 	if e == nil {
 		rec.Reason = string(ReasonUnknownPerson)
 		first.reason = ReasonPasswordWrong
-		pending = g.log.Submit(rec, nil)
+		g.log.Submit(&d.pending, rec, nil)
 	} else {
 		e.mu.Lock()
 		reason := e.barred(now, pol)
@@ -304,28 +301,32 @@ func (g *Gate) Begin(ctx context.Context, a Attempt) Outcome {
 			e.fail(rec, now, pol)
 		}
 		rec.Reason = string(reason)
-		pending = g.log.Submit(rec, nil)
+		g.log.Submit(&d.pending, rec, nil)
 		e.mu.Unlock()
 	}
 	g.pause.RUnlock()
 
-	receipt, err := pending.Wait()
+	why := Reason(rec.Reason)
+	receipt, err := d.pending.Wait()
 	if err != nil {
 		return Outcome{reason: ReasonLogDown}
 	}
+	g.drafts.Put(d)
 	return Outcome{
-		kind: challenged, reason: Reason(rec.Reason), receipt: receipt,
+		kind: challenged, reason: why, receipt: receipt,
 		progress: Progress{id: id, name: nameDigest(a.Name), created: now.UTC().Truncate(time.Millisecond), first: first.reason, method: cut(first.method, maxMethod)},
 	}
 }
 
 // Finish takes the second round: p from Begin, on whatever node that was, and a.Code. Each challenge is answered once.
 func (g *Gate) Finish(_ context.Context, p Progress, a Attempt) Outcome {
-	return g.AskFinish(p, a).Outcome()
+	return g.finish(p, a, true).Outcome()
 }
 
-// AskFinish is Finish without the wait for the record.
-func (g *Gate) AskFinish(p Progress, a Attempt) Asked {
+// AskFinish is Finish without the wait for the record, and with a Grant like Ask's.
+func (g *Gate) AskFinish(p Progress, a Attempt) Asked { return g.finish(p, a, false) }
+
+func (g *Gate) finish(p Progress, a Attempt, listed bool) Asked {
 	if g.stopping.Load() {
 		return Asked{reason: ReasonStopping}
 	}
@@ -341,7 +342,7 @@ func (g *Gate) AskFinish(p Progress, a Attempt) Asked {
 	until := p.created.Add(2 * life)
 	state := g.used.take(p.id, now, until)
 	first := firstResult{reason: p.first, method: p.method, counted: true}
-	return g.conclude(&a, first, state, audit.Effect{Set: effectUsed, ID: a.ID, Until: until})
+	return g.conclude(&a, first, state, audit.Effect{Set: effectUsed, ID: a.ID, Until: until}, listed)
 }
 
 // Refuse records a refusal that an adapter found by itself.
@@ -354,11 +355,13 @@ func (g *Gate) AskRefuse(a Attempt, why Reason) Asked {
 	d := g.draft(&a, "login", audit.Reject, g.now())
 	g.identify(&d.Record, &a, g.roster.find(a.Name))
 	d.Reason = string(why)
-	return Asked{gate: g, pending: g.log.Submit(&d.Record, nil), draft: d, reason: why}
+	g.log.Submit(&d.pending, &d.Record, nil)
+	return Asked{gate: g, draft: d, reason: why}
 }
 
-// conclude is the one place where a login is judged; settle makes the acceptance, from the record's receipt.
-func (g *Gate) conclude(a *Attempt, first firstResult, state Reason, used audit.Effect) Asked {
+// conclude is the one place where a login is judged; settle makes the acceptance, from the record's receipt. Listed
+// tells whether the grant is to list the factors.
+func (g *Gate) conclude(a *Attempt, first firstResult, state Reason, used audit.Effect, listed bool) Asked {
 	pol, now := g.policy.Load(), g.now()
 	d := g.draft(a, "login", audit.Reject, now)
 	rec := &d.Record
@@ -379,15 +382,19 @@ func (g *Gate) conclude(a *Attempt, first firstResult, state Reason, used audit.
 	if reason == ReasonOK {
 		rec.Result = audit.Accept
 	}
-	pending := g.log.Submit(rec, nil)
+	if listed && reason == ReasonOK {
+		grant.Factors = slices.Clone(rec.Factors)
+	}
+	g.log.Submit(&d.pending, rec, nil)
 	judged.mu.Unlock()
-	return Asked{gate: g, pending: pending, draft: d, reason: reason, grant: grant}
+	return Asked{gate: g, draft: d, reason: reason, grant: grant}
 }
 
 // judge applies the guard clauses, in the order of their reasons, to what was proved. It changes memory and says so
 // in the record's effects, and in no other way.
 func (g *Gate) judge(a *Attempt, rec *audit.Record, e *entry, stranger bool, first firstResult, state Reason, pol *Policy, now time.Time) (Reason, Grant) {
-	code := e.matchCode(a.Code, now, pol.Settings)
+	barred := e.barred(now, pol)
+	code := e.matchCode(a.Code, now, pol.Settings, !stranger && state == ReasonOK && barred == ReasonOK && first.reason == ReasonOK)
 	rec.Factors = append(rec.Factors, factorOf(first))
 	kinds := make([]policy.Kind, 0, 4)
 	if first.reason == ReasonOK {
@@ -413,8 +420,8 @@ func (g *Gate) judge(a *Attempt, rec *audit.Record, e *entry, stranger bool, fir
 	if state != ReasonOK {
 		return state, Grant{}
 	}
-	if r := e.barred(now, pol); r != ReasonOK {
-		return r, Grant{}
+	if barred != ReasonOK {
+		return barred, Grant{}
 	}
 	if first.reason != ReasonOK {
 		if !first.counted && (first.reason == ReasonPasswordWrong || first.reason == ReasonPasswordUnset) {
@@ -443,11 +450,11 @@ func (g *Gate) judge(a *Attempt, rec *audit.Record, e *entry, stranger bool, fir
 		e.setThrottle(st)
 		rec.Effects = append(rec.Effects, audit.Effect{Set: effectFailures, ID: e.name, Value: int64(st.Failures), Until: st.Until})
 	}
-	return ReasonOK, grantOf(e.name, a.ID, rec.Factors, verdict.Rule)
+	return ReasonOK, grantOf(e.name, a.ID, verdict.Rule)
 }
 
-func grantOf(person, attempt string, factors []audit.Factor, rule *policy.Rule) Grant {
-	gr := Grant{Person: person, Attempt: attempt, Factors: slices.Clone(factors)}
+func grantOf(person, attempt string, rule *policy.Rule) Grant {
+	gr := Grant{Person: person, Attempt: attempt}
 	if rule != nil {
 		gr.Rule, gr.Idle, gr.Max, gr.Record = rule.Name, rule.Idle, rule.Max, rule.Record
 	}
@@ -517,83 +524,6 @@ func (e *entry) fail(rec *audit.Record, now time.Time, pol *Policy) {
 	if st.Until.After(now) {
 		rec.Detail = append(rec.Detail, audit.Detail{Key: "locked_until", Value: st.Until.UTC().Format(time.RFC3339)})
 	}
-}
-
-// codeResult is how a typed code compares with a person's devices.
-type codeResult struct {
-	reason Reason
-	device int
-	token  string
-	method string
-	step   int64
-}
-
-func (c codeResult) factor() audit.Factor {
-	f := audit.Factor{Kind: string(policy.Have), Method: c.method, Token: c.token}
-	switch c.reason {
-	case ReasonOK:
-		f.Result = "ok"
-	case ReasonCodeReused:
-		f.Result = "reused"
-	case ReasonCodeMissing, ReasonNoToken:
-		f.Result = "missing"
-	default:
-		f.Result = "wrong"
-	}
-	return f
-}
-
-// matchCode compares the code with every device of the person. It burns nothing. The caller holds e.mu.
-func (e *entry) matchCode(typed Secret, now time.Time, s Settings) codeResult {
-	worst := codeResult{reason: ReasonCodeWrong, method: "code"}
-	switch {
-	case len(e.devices) == 0:
-		return codeResult{reason: ReasonNoToken, method: "code"}
-	case typed.Empty():
-		return codeResult{reason: ReasonCodeMissing, method: "code"}
-	}
-	code, ok := otp.CleanCode(typed.Reveal())
-	if !ok {
-		return worst
-	}
-	for i := range e.devices {
-		d := &e.devices[i]
-		step, ok := d.match(code, now, s)
-		if !ok {
-			continue
-		}
-		r := codeResult{reason: ReasonOK, device: i, token: d.id, method: string(d.params.Type), step: step}
-		if step > d.last {
-			return r
-		}
-		r.reason = ReasonCodeReused
-		worst = r
-	}
-	return worst
-}
-
-// match finds the step that the code is of. An HOTP device is nearly always at its next counter, so that is looked at
-// first: how far a device has been counted on is no secret.
-func (d *device) match(code string, now time.Time, s Settings) (step int64, ok bool) {
-	if d.params.Type == otp.TypeHOTP {
-		if step, ok := otp.Match(d.seed, *d.params, code, otp.Ahead(d.last, 1)); ok {
-			return step, true
-		}
-	}
-	return otp.Match(d.seed, *d.params, code, d.window(now, s))
-}
-
-// window is where a code may lie. For HOTP it begins with the counter used last, so that a reused code is known as
-// one; matchCode refuses whatever is not beyond d.last.
-func (d *device) window(now time.Time, s Settings) otp.Window {
-	if d.params.Type == otp.TypeHOTP {
-		w := otp.Ahead(d.last, s.LookAhead)
-		if d.last >= 0 {
-			w.From = d.last
-		}
-		return w
-	}
-	return d.params.Around(now, s.Skew)
 }
 
 func cut(s string, n int) string { return s[:min(len(s), n)] }

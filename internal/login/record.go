@@ -2,6 +2,7 @@ package login
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"time"
 
@@ -27,6 +28,7 @@ const GatewaySystem = "gateway"
 // draft is a record with room for what a login puts in it, so that one piece of memory serves, again and again.
 type draft struct {
 	audit.Record
+	pending audit.Pending
 	factors [3]audit.Factor
 	detail  [8]audit.Detail
 	effects [3]audit.Effect
@@ -37,11 +39,6 @@ func (g *Gate) draft(a *Attempt, event string, result audit.Result, now time.Tim
 	d := g.drafts.Get().(*draft)
 	g.begin(&d.Record, a, event, result, now)
 	return d
-}
-
-// record begins a record of an attempt that is nobody else's.
-func (g *Gate) record(a *Attempt, event string, result audit.Result, now time.Time) *audit.Record {
-	return &g.draft(a, event, result, now).Record
 }
 
 func newDraft() any {
@@ -94,7 +91,8 @@ func (g *Gate) Access(_ context.Context, gr Grant, a Attempt) Outcome {
 	}
 	pol, now := g.policy.Load(), g.now()
 	a.ID, a.Name = gr.Attempt, gr.Person
-	rec := g.record(&a, "access", audit.Reject, now)
+	d := g.draft(&a, "access", audit.Reject, now)
+	rec := &d.Record
 	session := NewID()
 	rec.Session = session
 	rec.Factors = append(rec.Factors, gr.Factors...)
@@ -106,7 +104,8 @@ func (g *Gate) Access(_ context.Context, gr Grant, a Attempt) Outcome {
 		rec.Result = audit.Accept
 	}
 	grant.Session = session
-	o := g.settle(g.log.Submit(rec, nil), reason, grant)
+	g.log.Submit(&d.pending, rec, nil)
+	o := g.settle(&d.pending, reason, grant)
 	if o.kind == rejected {
 		// The person has proved who he is; what he may reach is his to know, and what exists beyond is not.
 		o.sentence = "You may not do this at " + a.System.Name + "."
@@ -154,7 +153,9 @@ func (g *Gate) judgeAccess(rec *audit.Record, e *entry, gr Grant, a *Attempt, po
 	if verdict.Effect != policy.Allow {
 		return Reason(verdict.Reason), Grant{}
 	}
-	return ReasonOK, grantOf(gr.Person, gr.Attempt, gr.Factors, verdict.Rule)
+	grant := grantOf(gr.Person, gr.Attempt, verdict.Rule)
+	grant.Factors = slices.Clone(gr.Factors)
+	return ReasonOK, grant
 }
 
 // Note records an event and returns when it is durable.
@@ -163,7 +164,8 @@ func (g *Gate) Note(_ context.Context, ev Event) (audit.Receipt, error) {
 	if ev.Grant != nil {
 		a.ID, a.Name = ev.Grant.Attempt, ev.Grant.Person
 	}
-	rec := g.record(&a, ev.Event, ev.Result, g.now())
+	d := g.draft(&a, ev.Event, ev.Result, g.now())
+	rec := &d.Record
 	g.identify(rec, &a, g.roster.find(a.Name))
 	rec.Reason, rec.Session, rec.Rule = string(ev.Reason), ev.Session, ev.Rule
 	if gr := ev.Grant; gr != nil {
@@ -178,7 +180,8 @@ func (g *Gate) Note(_ context.Context, ev Event) (audit.Receipt, error) {
 	for _, d := range ev.Detail {
 		rec.Detail = append(rec.Detail, audit.Detail{Key: d.Key, Value: d.Value})
 	}
-	return g.log.Submit(rec, nil).Wait()
+	g.log.Submit(&d.pending, rec, nil)
+	return d.pending.Wait()
 }
 
 // Standing is what the gate would hold of a person before any factor, for `explain`. It changes nothing.

@@ -41,7 +41,7 @@ const neverUsed = -1
 type device struct {
 	id     string
 	params *otp.Params // shared, never changed in place
-	seed   []byte
+	seed   string
 	last   int64 // newest step or counter used, or neverUsed
 }
 
@@ -63,6 +63,7 @@ type entry struct {
 	profile *profile
 	locked  *throttle.State // nil: no failures
 	devices []device
+	first   [1]device // the memory of devices, for those who have one
 }
 
 func (e *entry) throttle() throttle.State {
@@ -236,7 +237,8 @@ func (r *roster) putToken(t Token) {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	d := device{id: strings.Clone(t.ID), params: r.paramsOf(t.Params), seed: slices.Clone(t.Seed), last: neverUsed}
+	text := t.ID + string(t.Seed) // one piece of memory for both
+	d := device{id: text[:len(t.ID)], params: r.paramsOf(t.Params), seed: text[len(t.ID):], last: neverUsed}
 	if last, ok := r.steps[t.ID]; ok {
 		d.last = last
 		delete(r.steps, t.ID)
@@ -244,6 +246,11 @@ func (r *roster) putToken(t Token) {
 	if i := e.device(t.ID); i >= 0 {
 		d.last = max(d.last, e.devices[i].last)
 		e.devices[i] = d
+		return
+	}
+	if len(e.devices) == 0 {
+		e.first[0] = d
+		e.devices = e.first[:]
 		return
 	}
 	e.devices = append(slices.Clip(e.devices), d)

@@ -136,7 +136,9 @@ func (g *Gate) Apply(c Change) { g.roster.apply(c) }
 func (g *Gate) Commit(rec *audit.Record, c Change, sealed []byte, store func(seq uint64) error) (audit.Receipt, error) {
 	g.pause.RLock()
 	defer g.pause.RUnlock()
-	receipt, err := g.log.Submit(rec, sealed).Wait()
+	var pending audit.Pending
+	g.log.Submit(&pending, rec, sealed)
+	receipt, err := pending.Wait()
 	if err != nil {
 		return receipt, fmt.Errorf("nothing was changed, since it could not be recorded: %w", err)
 	}

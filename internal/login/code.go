@@ -1,0 +1,91 @@
+package login
+
+import (
+	"time"
+
+	"sallyport/internal/audit"
+	"sallyport/internal/policy"
+	"sallyport/otp"
+)
+
+// codeResult is how a typed code compares with a person's devices.
+type codeResult struct {
+	reason Reason
+	device int
+	token  string
+	method string
+	step   int64
+}
+
+func (c codeResult) factor() audit.Factor {
+	f := audit.Factor{Kind: string(policy.Have), Method: c.method, Token: c.token}
+	switch c.reason {
+	case ReasonOK:
+		f.Result = "ok"
+	case ReasonCodeReused:
+		f.Result = "reused"
+	case ReasonCodeMissing, ReasonNoToken:
+		f.Result = "missing"
+	default:
+		f.Result = "wrong"
+	}
+	return f
+}
+
+// matchCode compares the code with every device of the person. It burns nothing. Telling says that the answer will tell
+// whether the code is right, so that the time which that takes may tell it as well. The caller holds e.mu.
+func (e *entry) matchCode(typed Secret, now time.Time, s Settings, telling bool) codeResult {
+	worst := codeResult{reason: ReasonCodeWrong, method: "code"}
+	switch {
+	case len(e.devices) == 0:
+		return codeResult{reason: ReasonNoToken, method: "code"}
+	case typed.Empty():
+		return codeResult{reason: ReasonCodeMissing, method: "code"}
+	}
+	code, ok := otp.CleanCode(typed.Reveal())
+	if !ok {
+		return worst
+	}
+	for i := range e.devices {
+		d := &e.devices[i]
+		step, ok := d.match(code, now, s, telling)
+		if !ok {
+			continue
+		}
+		r := codeResult{reason: ReasonOK, device: i, token: d.id, method: string(d.params.Type), step: step}
+		if step > d.last {
+			return r
+		}
+		r.reason = ReasonCodeReused
+		worst = r
+	}
+	return worst
+}
+
+// match finds the step that the code is of. A token's code is nearly always the next or the present one, so where time
+// may tell, that is looked at first.
+func (d *device) match(code string, now time.Time, s Settings, telling bool) (step int64, ok bool) {
+	if telling {
+		likely := d.params.Around(now, 0)
+		if d.params.Type == otp.TypeHOTP {
+			likely = otp.Ahead(d.last, 1)
+		}
+		if step, ok := otp.Match([]byte(d.seed), *d.params, code, likely); ok {
+			return step, true
+		}
+	}
+	return otp.Match([]byte(d.seed), *d.params, code, d.window(now, s))
+}
+
+// window is where a code may lie. For HOTP it begins with the counter used last, so that a reused code is known as
+// one; matchCode refuses whatever is not beyond d.last.
+func (d *device) window(now time.Time, s Settings) otp.Window {
+	if d.params.Type == otp.TypeHOTP {
+		w := otp.Ahead(d.last, s.LookAhead)
+		if d.last >= 0 {
+			w.From = d.last
+		}
+		return w
+	}
+	return d.params.Around(now, s.Skew)
+}
