@@ -215,7 +215,7 @@ func VerifyDir(dir, checkpointFileName string, v note.Verifier, progress func(n 
 	signed, unsigned := checkpointFile(checkpointFileName).load(v, false)
 	j, snapshot, err := openDir(dir, v)
 	if err != nil {
-		return c.report, fmt.Errorf("verifying %s: %w", dir, err)
+		return c.report, verifyError(dir, err)
 	}
 	defer j.Close()
 	if unsigned != nil {
@@ -231,10 +231,21 @@ func VerifyDir(dir, checkpointFileName string, v note.Verifier, progress func(n 
 	}
 	unfinished, err := verifyJournal(dir)
 	if err != nil {
-		return c.report, fmt.Errorf("verifying %s: %w", dir, err)
+		return c.report, verifyError(dir, err)
 	}
 	c.report.Unfinished = unfinished
 	return c.report, nil
+}
+
+// verifyError names the record that damage to the journal is to, where it is to one: entries are numbered as records are.
+func verifyError(dir string, err error) error {
+	if damage := (*journal.Damage)(nil); errors.As(err, &damage) && damage.Entry != journal.NoEntry {
+		return badRecord(uint64(damage.Entry), "%v", damage)
+	}
+	if bad := (*BadRecord)(nil); errors.As(err, &bad) {
+		return bad
+	}
+	return fmt.Errorf("verifying %s: %w", dir, err)
 }
 
 // openDir opens the journal for reading, and says what its latest snapshot tells of the tree; without one, what is true of
@@ -255,8 +266,13 @@ func openDir(dir string, v note.Verifier) (*journal.Journal, stored, error) {
 		if err == nil {
 			return j, stored{t.head(), "the snapshot"}, nil
 		}
+		next, shorter := j.Next(), errors.Is(err, journal.ErrShorter)
 		err = errors.Join(fmt.Errorf("snapshot: %w", err), j.Close())
-		if !again || !errors.Is(err, journal.ErrShorter) { // it may be newer than what Open saw of the journal
+		switch {
+		case again && shorter: // it may be newer than what Open saw of the journal
+		case shorter:
+			return nil, stored{}, badRecord(next, "%v", err)
+		default:
 			return nil, stored{}, err
 		}
 	}

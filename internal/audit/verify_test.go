@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -291,6 +292,12 @@ func TestMangledDir(t *testing.T) {
 			_, err := file.WriteAt([]byte{text[i] ^ 1<<(i%8)}, int64(i))
 			if _, found := f.verify(); found == nil || err != nil {
 				t.Errorf("%s, byte %d: a bit changed is not found (%v)", name, i, err)
+			} else if rest, isSegment := strings.CutSuffix(filepath.Base(name), ".seg"); isSegment {
+				// Each segment has one record, the one that it is named after; the second one vouches for the size of the first.
+				seq, _ := strconv.ParseUint(rest, 10, 64)
+				if b := (*BadRecord)(nil); !errors.As(found, &b) || b.Seq > seq || b.Through+1 < seq {
+					t.Errorf("%s, byte %d: the record is not named: %v", name, i, found)
+				}
 			}
 			if _, err := file.WriteAt([]byte{text[i]}, int64(i)); err != nil {
 				t.Fatal(err)

@@ -48,7 +48,7 @@ func (j *Journal) Read(pos Position) (index uint64, payload []byte, err error) {
 		what = fmt.Sprintf("entry %d does not belong here", fr.index)
 	}
 	if what != "" {
-		return 0, nil, &Damage{File: segmentName(pos.Segment), Offset: pos.Offset, What: what}
+		return 0, nil, &Damage{File: segmentName(pos.Segment), Offset: pos.Offset, Entry: NoEntry, What: what}
 	}
 	return fr.index, fr.payload, nil
 }
@@ -124,7 +124,7 @@ func scanSegment(dir string, s segment, end uint64, fn func(frame, int64) error)
 		if err == io.EOF {
 			if at != s.size || r.index != end {
 				return &Damage{
-					File: segmentName(s.first), Offset: at,
+					File: segmentName(s.first), Offset: at, Entry: int64(r.index),
 					What: fmt.Sprintf("ends before entry %d, but must hold those before %d", r.index, end),
 				}
 			}
@@ -134,7 +134,7 @@ func scanSegment(dir string, s segment, end uint64, fn func(frame, int64) error)
 			return fmt.Errorf("%s: %w", f.Name(), err)
 		}
 		if what != "" {
-			return &Damage{File: segmentName(s.first), Offset: at, What: what}
+			return &Damage{File: segmentName(s.first), Offset: at, Entry: int64(r.index), What: what}
 		}
 		if err := fn(fr, at); err != nil {
 			return err

@@ -32,10 +32,15 @@ type Damage struct {
 	File   string // its name in the journal's folder
 	Offset int64  // the byte at which the broken part begins
 	What   string
+	// Entry is the first entry that is touched; NoEntry where the damage is to none, or it is not known.
+	Entry int64
 	// Tail is true when nothing durable follows: the bytes may be those of a write that a crash, or a writer at
 	// work, has not finished.
 	Tail bool
 }
+
+// NoEntry is the Entry of a Damage that is to no entry.
+const NoEntry = -1
 
 func (d *Damage) Error() string {
 	return fmt.Sprintf("journal: %s at byte %d: %s", d.File, d.Offset, d.What)
@@ -128,18 +133,18 @@ func listSegments(dir string) ([]segment, []error) {
 		switch {
 		case i == 0 && (s.first != 0 || s.prev != 0 || s.sized != 0):
 			problems = append(problems, &Damage{
-				File: segmentName(s.first),
+				File: segmentName(s.first), Entry: 0,
 				What: fmt.Sprintf("segments with the entries before %d are missing", s.first),
 			})
 		case i > 0 && s.prev != before.first:
 			problems = append(problems, &Damage{
-				File: segmentName(s.first),
+				File: segmentName(s.first), Entry: int64(s.first),
 				What: fmt.Sprintf("follows %s, but that should be %s: a segment is missing or too many",
 					segmentName(before.first), segmentName(s.prev)),
 			})
 		case i > 0 && s.sized != before.size:
 			problems = append(problems, &Damage{
-				File: segmentName(before.first), Offset: min(s.sized, before.size),
+				File: segmentName(before.first), Offset: min(s.sized, before.size), Entry: int64(before.first),
 				What: fmt.Sprintf("has %d bytes, but had %d when it was finished", before.size, s.sized),
 			})
 		}
@@ -150,7 +155,7 @@ func listSegments(dir string) ([]segment, []error) {
 func readSegmentHeader(dir, name string) (segment, error) {
 	first, ok := indexedName(name, segmentSuffix)
 	if !ok {
-		return segment{}, &Damage{File: name, What: "name is not that of a segment"}
+		return segment{}, &Damage{File: name, Entry: NoEntry, What: "name is not that of a segment"}
 	}
 	f, err := os.Open(filepath.Join(dir, name))
 	if err != nil {
@@ -167,7 +172,7 @@ func readSegmentHeader(dir, name string) (segment, error) {
 		what = fmt.Sprintf("header says that it begins with entry %d", s.first)
 	}
 	if what != "" {
-		return segment{}, &Damage{File: name, What: what}
+		return segment{}, &Damage{File: name, Entry: int64(first), What: what}
 	}
 	info, err := f.Stat()
 	if err != nil {
@@ -374,7 +379,7 @@ func scanTail(src io.ReaderAt, s segment, fn func(frame, int64) error) (tail, er
 			if err != nil && err != io.EOF {
 				return tail{}, err
 			}
-			return t, &Damage{File: segmentName(s.first), Offset: at, What: what + ", and later entries follow"}
+			return t, &Damage{File: segmentName(s.first), Offset: at, Entry: int64(t.next), What: what + ", and later entries follow"}
 		} else if fn != nil {
 			if err := fn(f, at); err != nil {
 				return tail{}, err

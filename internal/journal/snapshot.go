@@ -138,7 +138,7 @@ func readSnapshot(dir, name string) (next uint64, state []byte, err error) {
 		what = fmt.Sprintf("holds the snapshot at entry %d", next)
 	}
 	if what != "" {
-		return 0, nil, &Damage{File: name, What: what}
+		return 0, nil, &Damage{File: name, Entry: NoEntry, What: what}
 	}
 	return next, state, nil
 }

@@ -116,7 +116,7 @@ func verifyLast(dir string, s segment, fn func(frame, int64) error) error {
 	}
 	if t.torn > 0 {
 		return &Damage{
-			File: segmentName(s.first), Offset: t.end, Tail: true,
+			File: segmentName(s.first), Offset: t.end, Entry: int64(t.next), Tail: true,
 			What: fmt.Sprintf("%s: %d bytes of an unfinished write", t.what, t.torn),
 		}
 	}
