@@ -35,8 +35,8 @@ import (
 // hundred thousand people stay under 80 MiB.
 func (c *cli) tuneGC() {
 	const (
-		allowance   = 10 << 20 // bytes of garbage, whatever is in use
-		least, most = 40, 400  // per cent of what is in use
+		allowance   = 8 << 20 // bytes of garbage, whatever is in use
+		least, most = 30, 400 // per cent of what is in use
 	)
 	debug.FreeOSMemory() // reading everybody in has left much behind
 	if _, set := c.env("GOGC"); set {

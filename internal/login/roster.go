@@ -92,6 +92,21 @@ type roster struct {
 
 	profiles map[string]*profile // those without times, one copy of each
 	params   map[otp.Params]*otp.Params
+	text     strings.Builder // where kept strings lie, see keep
+}
+
+// textChunk is how much memory is taken for kept strings at a time.
+const textChunk = 16 << 10
+
+// keep copies a text to where many lie together: a hundred thousand small ones take more memory, and more of the garbage
+// collector's time, than they are worth. A chunk is free when all that lie in it are forgotten. It needs r.mu.
+func (r *roster) keep(text string) string {
+	if r.text.Cap()-r.text.Len() < len(text) {
+		r.text = strings.Builder{}
+		r.text.Grow(max(textChunk, len(text)))
+	}
+	r.text.WriteString(text) // within what it has: what was returned before stays where it is
+	return r.text.String()[r.text.Len()-len(text):]
 }
 
 func newRoster() *roster {
@@ -194,7 +209,7 @@ func (r *roster) putPerson(p Person) {
 	shared := r.profileOf(p)
 	e := r.people[p.Name]
 	if e == nil {
-		e = &entry{name: strings.Clone(p.Name), profile: shared}
+		e = &entry{name: r.keep(p.Name), profile: shared}
 		e.setThrottle(r.failures[p.Name])
 		delete(r.failures, p.Name)
 		r.people[e.name] = e
@@ -237,7 +252,7 @@ func (r *roster) putToken(t Token) {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	text := t.ID + string(t.Seed) // one piece of memory for both
+	text := r.keep(t.ID + string(t.Seed))
 	d := device{id: text[:len(t.ID)], params: r.paramsOf(t.Params), seed: text[len(t.ID):], last: neverUsed}
 	if last, ok := r.steps[t.ID]; ok {
 		d.last = last

@@ -64,6 +64,7 @@ func readerPragmas(busy time.Duration) []pragma {
 	ms := strconv.FormatInt(busy.Milliseconds(), 10)
 	return []pragma{
 		{"busy_timeout", ms, ms},
+		{"cache_size", "-512", "-512"}, // KiB; the files are small, and the system caches them too
 		{"cell_size_check", "ON", "1"},
 		{"journal_mode", "", "wal"}, // the writer's doing; a reader only checks it
 		{"mmap_size", "0", "0"},
