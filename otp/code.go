@@ -52,6 +52,21 @@ func Match(seed []byte, p Params, code string, w Window) (step int64, ok bool) {
 	return w.From + int64(offset), true
 }
 
+// Search is Match for codes that nobody has in clear: proves is called with the code of each step of the window, and says
+// whether that is the one. It is called for every step, also after it has said yes; the newest step counts.
+func Search(seed []byte, p Params, w Window, proves func(code string) bool) (step int64, ok bool) {
+	if p.Validate() != nil || len(seed) == 0 || w.From < 0 || w.To < w.From || w.To-w.From >= MaxWindow {
+		return -1, false
+	}
+	step = -1
+	for s := w.From; s <= w.To; s++ {
+		if proves(Code(seed, p, s)) {
+			step, ok = s, true
+		}
+	}
+	return step, ok
+}
+
 // maxTyped bounds, in bytes, what CleanCode looks at: eight digits, each with a separator or two beside it.
 const maxTyped = 32
 

@@ -101,11 +101,11 @@ type passwords struct{}
 
 func (passwords) Method() string { return "password" }
 
-func (passwords) Check(_ context.Context, person string, typed login.Secret, _ string) error {
-	if person == "" || typed.Reveal() != password {
-		return login.ErrWrong
+func (passwords) Check(_ context.Context, q login.Question) (login.Answer, error) {
+	if q.Person == "" || q.Password.Reveal() != password {
+		return login.Answer{}, login.ErrWrong
 	}
-	return nil
+	return login.Answer{}, nil
 }
 
 // hooked is a gate that a test can hold up, and that counts how often it was asked.

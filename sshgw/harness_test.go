@@ -38,14 +38,14 @@ type passwords map[string]string
 
 func (passwords) Method() string { return "password" }
 
-func (p passwords) Check(_ context.Context, person string, password login.Secret, _ string) error {
-	if password.Empty() {
-		return errors.New("the gate asked about an empty password")
+func (p passwords) Check(_ context.Context, q login.Question) (login.Answer, error) {
+	if q.Password.Empty() {
+		return login.Answer{}, errors.New("the gate asked about an empty password")
 	}
-	if want, ok := p[person]; !ok || want != password.Reveal() {
-		return login.ErrWrong
+	if want, ok := p[q.Person]; !ok || want != q.Password.Reveal() {
+		return login.Answer{}, login.ErrWrong
 	}
-	return nil
+	return login.Answer{}, nil
 }
 
 const alicePassword = "open sesame"

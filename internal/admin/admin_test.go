@@ -66,8 +66,10 @@ func newDesk(t *testing.T) *desk {
 
 type noPasswords struct{}
 
-func (noPasswords) Check(context.Context, string, login.Secret, string) error { return login.ErrWrong }
-func (noPasswords) Method() string                                            { return "password" }
+func (noPasswords) Check(context.Context, login.Question) (login.Answer, error) {
+	return login.Answer{}, login.ErrWrong
+}
+func (noPasswords) Method() string { return "password" }
 
 // crashing is a store that can be made to fail.
 type crashing struct {

@@ -102,8 +102,15 @@ func NewLocal(passwords Passwords, c Cost) (*Local, error) {
 func (*Local) Method() string { return "password" }
 
 // Check implements login.FirstFactor. A stranger, and a person without a password, cost what everybody costs.
-func (l *Local) Check(ctx context.Context, person string, password login.Secret, origin string) error {
+func (l *Local) Check(ctx context.Context, q login.Question) (login.Answer, error) {
+	return login.Answer{}, l.check(ctx, q.Person, q.Password, q.Origin)
+}
+
+func (l *Local) check(ctx context.Context, person string, password login.Secret, origin string) error {
 	hash, known := l.decoy, false
+	if password.Empty() {
+		person, password = "", login.NewSecret("x") // other evidence is not known here
+	}
 	if person != "" {
 		stored, ok, err := l.passwords.PasswordHash(ctx, person)
 		if err != nil {

@@ -56,7 +56,7 @@ func TestCheck(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			err = l.Check(t.Context(), tt.person, login.NewSecret(tt.password), "test")
+			err = l.check(t.Context(), tt.person, login.NewSecret(tt.password), "test")
 			if !errors.Is(err, tt.want) {
 				t.Errorf("Check = %v, want %v", err, tt.want)
 			}

@@ -17,11 +17,14 @@ type codeResult struct {
 	step   int64
 }
 
-func (c codeResult) factor() audit.Factor {
+func (c codeResult) factor(repeated bool) audit.Factor {
 	f := audit.Factor{Kind: string(policy.Have), Method: c.method, Token: c.token}
 	switch c.reason {
 	case ReasonOK:
 		f.Result = "ok"
+		if repeated {
+			f.Result = "repeated"
+		}
 	case ReasonCodeReused:
 		f.Result = "reused"
 	case ReasonCodeMissing, ReasonNoToken:
@@ -32,23 +35,27 @@ func (c codeResult) factor() audit.Factor {
 	return f
 }
 
-// matchCode compares the code with every device of the person. It burns nothing. Telling says that the answer will tell
-// whether the code is right, so that the time which that takes may tell it as well. The caller holds e.mu.
-func (e *entry) matchCode(typed Secret, now time.Time, s Settings, telling bool) codeResult {
+// matchCode compares the code, or the proof of one, with every device of the person. It burns nothing. Telling says that
+// the answer will tell whether the code is right, so that the time which that takes may tell it as well. The caller holds
+// e.mu.
+func (e *entry) matchCode(a *Attempt, now time.Time, s Settings, telling bool) codeResult {
 	worst := codeResult{reason: ReasonCodeWrong, method: "code"}
+	var code string
 	switch {
 	case len(e.devices) == 0:
 		return codeResult{reason: ReasonNoToken, method: "code"}
-	case typed.Empty():
+	case a.CodeProof != nil:
+	case a.Code.Empty():
 		return codeResult{reason: ReasonCodeMissing, method: "code"}
-	}
-	code, ok := otp.CleanCode(typed.Reveal())
-	if !ok {
-		return worst
+	default:
+		var ok bool
+		if code, ok = otp.CleanCode(a.Code.Reveal()); !ok {
+			return worst
+		}
 	}
 	for i := range e.devices {
 		d := &e.devices[i]
-		step, ok := d.match(code, now, s, telling)
+		step, ok := d.match(code, a.CodeProof, now, s, telling)
 		if !ok {
 			continue
 		}
@@ -62,19 +69,26 @@ func (e *entry) matchCode(typed Secret, now time.Time, s Settings, telling bool)
 	return worst
 }
 
-// match finds the step that the code is of. A token's code is nearly always the next or the present one, so where time
-// may tell, that is looked at first.
-func (d *device) match(code string, now time.Time, s Settings, telling bool) (step int64, ok bool) {
+// match finds the step that the code, or the proof of one, is of. A token's code is nearly always the next or the present
+// one, so where time may tell, that is looked at first.
+func (d *device) match(code string, proof CodeProof, now time.Time, s Settings, telling bool) (step int64, ok bool) {
 	if telling {
 		likely := d.params.Around(now, 0)
 		if d.params.Type == otp.TypeHOTP {
 			likely = otp.Ahead(d.last, 1)
 		}
-		if step, ok := otp.Match([]byte(d.seed), *d.params, code, likely); ok {
+		if step, ok := d.matchIn(code, proof, likely); ok {
 			return step, true
 		}
 	}
-	return otp.Match([]byte(d.seed), *d.params, code, d.window(now, s))
+	return d.matchIn(code, proof, d.window(now, s))
+}
+
+func (d *device) matchIn(code string, proof CodeProof, w otp.Window) (step int64, ok bool) {
+	if proof != nil {
+		return otp.Search([]byte(d.seed), *d.params, w, proof.Proves)
+	}
+	return otp.Match([]byte(d.seed), *d.params, code, w)
 }
 
 // window is where a code may lie. For HOTP it begins with the counter used last, so that a reused code is known as

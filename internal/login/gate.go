@@ -17,15 +17,6 @@ import (
 	"sallyport/otp"
 )
 
-// FirstFactor checks passwords. It is called concurrently, may take long, and bounds its own work.
-type FirstFactor interface {
-	// Check returns nil when password is person's. An empty person is a stranger: Check takes the same time as for
-	// somebody, and returns ErrWrong. Origin tells whose share of the work this is. The password is never empty.
-	Check(ctx context.Context, person string, password Secret, origin string) error
-	// Method is the word for the records: "password", "ldap".
-	Method() string
-}
-
 // Log keeps records durably. The order of Submit is the order of the records.
 type Log interface {
 	Submit(p *audit.Pending, rec *audit.Record, change []byte)
@@ -67,7 +58,7 @@ type Gate struct {
 	now           func() time.Time
 	blind         func(string) string
 	exceptionLive func(string) bool
-	first         atomic.Pointer[firstFactorBox]
+	firsts        atomic.Pointer[firstFactors]
 	policy        atomic.Pointer[Policy]
 	roster        *roster
 	used          *usedStates
@@ -80,8 +71,6 @@ type Gate struct {
 	// for writing while a snapshot is taken. Lock order: pause, roster.mu, entry.mu.
 	pause sync.RWMutex
 }
-
-type firstFactorBox struct{ FirstFactor }
 
 // New makes a Gate without people. Restore, Replay and Apply fill it, before the first attempt.
 func New(o Options) (*Gate, error) {
@@ -113,9 +102,6 @@ func (g *Gate) SetPolicy(p *Policy) { g.policy.Store(p) }
 
 // Policy returns the rules and settings in force.
 func (g *Gate) Policy() *Policy { return g.policy.Load() }
-
-// SetFirstFactor replaces the first factor.
-func (g *Gate) SetFirstFactor(f FirstFactor) { g.first.Store(&firstFactorBox{f}) }
 
 // Stop makes the gate refuse new attempts without an answer, so that a NAS asks another gateway.
 func (g *Gate) Stop() { g.stopping.Store(true) }
@@ -151,62 +137,6 @@ func (g *Gate) Key(name string, wire []byte) (fingerprint string, registered boo
 	return g.roster.key(name, wire)
 }
 
-// firstResult is how the first factor ended.
-type firstResult struct {
-	reason  Reason // ReasonOK, or why not
-	method  string
-	proof   string // who else vouches for it
-	counted bool   // a failure was counted already, in the first of two rounds
-}
-
-func (f firstResult) result() string {
-	switch f.reason {
-	case ReasonOK:
-		return "ok"
-	case ReasonPasswordWrong, ReasonPasswordUnset:
-		return "wrong"
-	case ReasonPasswordMissing:
-		return "missing"
-	default:
-		return "unchecked"
-	}
-}
-
-// checkFirst proves the first factor. Nobody's name changes what is done, only how it ends.
-func (g *Gate) checkFirst(ctx context.Context, a *Attempt) firstResult {
-	if r, ok := vouched(a); ok {
-		return r
-	}
-	first := g.first.Load()
-	person := ""
-	if e := g.roster.find(a.Name); e != nil {
-		person = e.name
-	}
-	password, missing := a.Password, a.Password.Empty()
-	if missing || len(password.Reveal()) > MaxSecret {
-		// An empty password never reaches a directory, which might take it for an anonymous bind (RFC 4513 section
-		// 5.1.2). A stranger's check keeps the time.
-		person, password = "", NewSecret("x")
-	}
-	err := first.Check(ctx, person, password, a.Origin)
-	r := firstResult{method: first.Method()}
-	switch {
-	case missing:
-		r.reason = ReasonPasswordMissing
-	case err == nil && person != "":
-		r.reason = ReasonOK
-	case err == nil, errors.Is(err, ErrWrong):
-		r.reason = ReasonPasswordWrong
-	case errors.Is(err, ErrUnset):
-		r.reason = ReasonPasswordUnset
-	case errors.Is(err, ErrOverloaded):
-		r.reason = ReasonOverloaded
-	default:
-		r.reason = ReasonDirectoryDown
-	}
-	return r
-}
-
 // Decide judges an attempt that brings all its evidence: it accepts or rejects.
 func (g *Gate) Decide(ctx context.Context, a Attempt) Outcome {
 	if g.stopping.Load() {
@@ -214,10 +144,14 @@ func (g *Gate) Decide(ctx context.Context, a Attempt) Outcome {
 	}
 	first := firstResult{}
 	if a.Joined.Empty() {
-		first = g.checkFirst(ctx, &a)
+		first = g.checkFirst(ctx, &a, nil)
 	} else {
 		first = g.part(ctx, &a)
 	}
+	if first.more != nil { // nobody can be asked
+		first.reason = ReasonDirectoryDown
+	}
+	g.learnGroups(ctx, &a, &first)
 	return g.conclude(&a, first, ReasonOK, audit.Effect{}, true).Outcome()
 }
 
@@ -228,6 +162,7 @@ type Asked struct {
 	draft  *draft // nil: nothing was decided
 	reason Reason
 	grant  Grant
+	extra  any
 }
 
 // Outcome waits until the record is durable, or can't be made so. It may be called once.
@@ -236,13 +171,15 @@ func (q Asked) Outcome() Outcome {
 		return Outcome{reason: q.reason}
 	}
 	o := q.gate.settle(&q.draft.pending, q.reason, q.grant)
+	o.extra = q.extra
 	if !o.Unanswerable() { // what failed may still be looked at by the log
 		q.gate.drafts.Put(q.draft)
 	}
 	return o
 }
 
-// Ask is Decide for attempts whose first factor somebody else has checked, as Attempt.Proofs says. It never waits, so
+// Ask is Decide for attempts whose first factor somebody else has checked, as Attempt.Proofs says, and of people who are
+// Immediate. It never waits, so
 // that one goroutine can ask for many, and collect the outcomes together. Any other attempt is not decided. The Grant
 // does not list the factors, which opens no session of this gateway's own.
 func (g *Gate) Ask(a Attempt) Asked {
@@ -250,20 +187,10 @@ func (g *Gate) Ask(a Attempt) Asked {
 		return Asked{reason: ReasonStopping}
 	}
 	first, ok := vouched(&a)
-	if !ok {
+	if !ok || !g.Immediate(a.Name) {
 		return Asked{reason: ReasonPasswordMissing}
 	}
 	return g.conclude(&a, first, ReasonOK, audit.Effect{}, false)
-}
-
-// vouched returns the first factor that somebody else has checked.
-func vouched(a *Attempt) (firstResult, bool) {
-	for _, p := range a.Proofs {
-		if p.Kind == policy.Know {
-			return firstResult{reason: ReasonOK, method: p.Method, proof: p.ID}, true
-		}
-	}
-	return firstResult{}, false
 }
 
 // Begin takes the first factor of a login in two rounds. Whatever it finds, the outcome is a challenge, so that
@@ -276,20 +203,48 @@ func (g *Gate) Begin(ctx context.Context, a Attempt) Outcome {
 	if err != nil {
 		return Outcome{reason: ReasonStateUnknown}
 	}
-	first := g.checkFirst(ctx, &a)
+	return g.challenge(&a, Progress{id: id, name: nameDigest(a.Name), roomy: g.firsts.Load().asks}, g.checkFirst(ctx, &a, nil), audit.Effect{})
+}
+
+// Continue takes the answer to a further question of the person's directory, as Progress.Further tells, in a.Password.
+// It ends like Begin.
+func (g *Gate) Continue(ctx context.Context, p Progress, a Attempt) Outcome {
+	if g.stopping.Load() {
+		return Outcome{reason: ReasonStopping}
+	}
+	used, why := g.redeem(p, &a)
+	if why == ReasonOK && !p.Further() {
+		why = ReasonStateUnknown
+	}
+	if why != ReasonOK {
+		return g.AskRefuse(a, why).Outcome()
+	}
+	first := g.checkFirst(ctx, &a, []byte(p.more))
+	p.round++
+	return g.challenge(&a, p, first, used)
+}
+
+// challenge records how the first factor ended, and asks for what comes next.
+func (g *Gate) challenge(a *Attempt, p Progress, first firstResult, used audit.Effect) Outcome {
 	pol, now := g.policy.Load(), g.now()
-	d := g.draft(&a, "login", audit.Challenge, now)
+	d := g.draft(a, "login", audit.Challenge, now)
 	rec := &d.Record
-	if first.reason == ReasonOK || first.reason == ReasonPasswordWrong || first.reason == ReasonPasswordUnset {
+	if used.Set != "" {
+		rec.Effects = append(rec.Effects, used)
+	}
+	switch first.reason {
+	case ReasonOK, ReasonPasswordWrong, ReasonPasswordUnset, ReasonFurther:
 		rec.Factors = append(rec.Factors, factorOf(first))
 	}
 
 	g.pause.RLock()
 	e := g.roster.find(a.Name)
-	g.identify(rec, &a, e)
+	g.identify(rec, a, e)
 	if e == nil {
 		rec.Reason = string(ReasonUnknownPerson)
-		first.reason = ReasonPasswordWrong
+		if first.reason != ReasonFurther { // it is asked on, as everybody is
+			first.reason = ReasonPasswordWrong
+		}
 		g.log.Submit(&d.pending, rec, nil)
 	} else {
 		e.mu.Lock()
@@ -312,37 +267,58 @@ func (g *Gate) Begin(ctx context.Context, a Attempt) Outcome {
 		return Outcome{reason: ReasonLogDown}
 	}
 	g.drafts.Put(d)
-	return Outcome{
-		kind: challenged, reason: why, receipt: receipt,
-		progress: Progress{id: id, name: nameDigest(a.Name), created: now.UTC().Truncate(time.Millisecond), first: first.reason, method: cut(first.method, maxMethod)},
+	p.created, p.first, p.method = now.UTC().Truncate(time.Millisecond), first.reason, cut(first.method, maxMethod)
+	p.further, p.more = false, ""
+	o := Outcome{kind: challenged, reason: why, receipt: receipt, extra: first.extra}
+	if first.more != nil {
+		p.further, p.more, o.further = true, string(first.more.State), first.more
 	}
+	o.progress = p
+	return o
 }
 
 // Finish takes the second round: p from Begin, on whatever node that was, and a.Code. Each challenge is answered once.
-func (g *Gate) Finish(_ context.Context, p Progress, a Attempt) Outcome {
-	return g.finish(p, a, true).Outcome()
+func (g *Gate) Finish(ctx context.Context, p Progress, a Attempt) Outcome {
+	return g.finish(p, a, true, func(first *firstResult) { g.learnGroups(ctx, &a, first) }).Outcome()
 }
 
-// AskFinish is Finish without the wait for the record, and with a Grant like Ask's.
-func (g *Gate) AskFinish(p Progress, a Attempt) Asked { return g.finish(p, a, false) }
+// AskFinish is Finish without the wait for the record, and with a Grant like Ask's. It is for people who are Immediate.
+func (g *Gate) AskFinish(p Progress, a Attempt) Asked {
+	if !g.Immediate(a.Name) {
+		return Asked{reason: ReasonDirectoryDown}
+	}
+	return g.finish(p, a, false, func(*firstResult) {})
+}
 
-func (g *Gate) finish(p Progress, a Attempt, listed bool) Asked {
+func (g *Gate) finish(p Progress, a Attempt, listed bool, learn func(*firstResult)) Asked {
 	if g.stopping.Load() {
 		return Asked{reason: ReasonStopping}
 	}
+	used, state := g.redeem(p, &a)
+	if state != ReasonOK && state != ReasonStateUsed && state != ReasonOverloaded {
+		return g.AskRefuse(a, state)
+	}
+	if p.Further() {
+		return g.AskRefuse(a, ReasonStateUnknown)
+	}
+	first := firstResult{reason: p.first, method: p.method, counted: true}
+	learn(&first)
+	return g.conclude(&a, first, state, used, listed)
+}
+
+// redeem uses up a challenge, which may be done once, and gives the attempt its id. The effect belongs into the record.
+func (g *Gate) redeem(p Progress, a *Attempt) (audit.Effect, Reason) {
 	a.ID = p.ID()
 	now, life := g.now(), g.policy.Load().Settings.ChallengeFor
 	if p.name != nameDigest(a.Name) {
-		return g.AskRefuse(a, ReasonStateUnknown)
+		return audit.Effect{}, ReasonStateUnknown
 	}
 	// A challenge from the future is one from before the clock was set back: its age is not known.
 	if age := now.Sub(p.created); age > life || age < -life {
-		return g.AskRefuse(a, ReasonStateExpired)
+		return audit.Effect{}, ReasonStateExpired
 	}
-	until := p.created.Add(2 * life)
-	state := g.used.take(p.id, now, until)
-	first := firstResult{reason: p.first, method: p.method, counted: true}
-	return g.conclude(&a, first, state, audit.Effect{Set: effectUsed, ID: a.ID, Until: until}, listed)
+	until, turn := p.created.Add(2*life), p.turn()
+	return audit.Effect{Set: effectUsed, ID: formatID(turn), Until: until}, g.used.take(turn, now, until)
 }
 
 // Refuse records a refusal that an adapter found by itself.
@@ -365,7 +341,7 @@ func (g *Gate) conclude(a *Attempt, first firstResult, state Reason, used audit.
 	pol, now := g.policy.Load(), g.now()
 	d := g.draft(a, "login", audit.Reject, now)
 	rec := &d.Record
-	if used.Set != "" && state == ReasonOK {
+	if state == ReasonOK && used.Set != "" {
 		rec.Effects = append(rec.Effects, used)
 	}
 	g.pause.RLock()
@@ -377,8 +353,11 @@ func (g *Gate) conclude(a *Attempt, first firstResult, state Reason, used audit.
 		judged = &g.ghost
 	}
 	judged.mu.Lock()
-	reason, grant := g.judge(a, rec, judged, e == nil, first, state, pol, now)
+	reason, grant := g.judge(a, rec, judged, e == nil, first, state, samenessOf(a, used.ID), pol, now)
 	rec.Reason = string(reason)
+	if reason == ReasonRepeated {
+		reason = ReasonOK
+	}
 	if reason == ReasonOK {
 		rec.Result = audit.Accept
 	}
@@ -387,14 +366,18 @@ func (g *Gate) conclude(a *Attempt, first firstResult, state Reason, used audit.
 	}
 	g.log.Submit(&d.pending, rec, nil)
 	judged.mu.Unlock()
-	return Asked{gate: g, draft: d, reason: reason, grant: grant}
+	return Asked{gate: g, draft: d, reason: reason, grant: grant, extra: first.extra}
 }
 
 // judge applies the guard clauses, in the order of their reasons, to what was proved. It changes memory and says so
-// in the record's effects, and in no other way.
-func (g *Gate) judge(a *Attempt, rec *audit.Record, e *entry, stranger bool, first firstResult, state Reason, pol *Policy, now time.Time) (Reason, Grant) {
+// in the record's effects, and in no other way. As is the attempt's sameness.
+func (g *Gate) judge(a *Attempt, rec *audit.Record, e *entry, stranger bool, first firstResult, state Reason, as uint64, pol *Policy, now time.Time) (Reason, Grant) {
 	barred := e.barred(now, pol)
-	code := e.matchCode(a.Code, now, pol.Settings, !stranger && state == ReasonOK && barred == ReasonOK && first.reason == ReasonOK)
+	code := e.matchCode(a, now, pol.Settings, !stranger && state == ReasonOK && barred == ReasonOK && first.reason == ReasonOK)
+	repeated := code.reason == ReasonCodeReused && e.devices[code.device].repeats(code.step, as, now)
+	if repeated && (state == ReasonOK || state == ReasonStateUsed) {
+		code.reason, state = ReasonOK, ReasonOK
+	}
 	rec.Factors = append(rec.Factors, factorOf(first))
 	kinds := make([]policy.Kind, 0, 4)
 	if first.reason == ReasonOK {
@@ -409,7 +392,7 @@ func (g *Gate) judge(a *Attempt, rec *audit.Record, e *entry, stranger bool, fir
 	if code.reason == ReasonOK {
 		kinds = append(kinds, policy.Have)
 	}
-	rec.Factors = append(rec.Factors, code.factor())
+	rec.Factors = append(rec.Factors, code.factor(repeated))
 
 	if g.broken.Load() != nil {
 		return ReasonStoreDown, Grant{}
@@ -435,7 +418,7 @@ func (g *Gate) judge(a *Attempt, rec *audit.Record, e *entry, stranger bool, fir
 		}
 		return code.reason, Grant{}
 	}
-	verdict := g.permit(pol, e.profile.groups, a.System, a.Capability, kinds)
+	verdict := g.permit(pol, joined(e.profile.groups, first.groups), a.System, a.Capability, kinds)
 	if verdict.Rule != nil {
 		rec.Rule, rec.Exception = verdict.Rule.Name, verdict.Rule.Exception
 	}
@@ -443,14 +426,29 @@ func (g *Gate) judge(a *Attempt, rec *audit.Record, e *entry, stranger bool, fir
 		return Reason(verdict.Reason), Grant{}
 	}
 
-	e.devices[code.device].last = code.step
+	grant := grantOf(e.name, a.ID, verdict.Rule)
+	grant.directory = first.groups
+	if repeated {
+		return ReasonRepeated, grant
+	}
+	d := &e.devices[code.device]
+	d.last, d.accepted = code.step, acceptedAt(now, as)
+	d.accepted.own = true
 	rec.Effects = append(rec.Effects, EffectStep(code.token, code.step))
 	if e.locked != nil {
 		st := pol.Settings.Lock.Succeeded(*e.locked)
 		e.setThrottle(st)
 		rec.Effects = append(rec.Effects, audit.Effect{Set: effectFailures, ID: e.name, Value: int64(st.Failures), Until: st.Until})
 	}
-	return ReasonOK, grantOf(e.name, a.ID, verdict.Rule)
+	return ReasonOK, grant
+}
+
+// joined are a person's groups here and those that the directory gave him.
+func joined(own, directory []string) []string {
+	if len(directory) == 0 {
+		return own
+	}
+	return append(slices.Clip(own), directory...)
 }
 
 func grantOf(person, attempt string, rule *policy.Rule) Grant {

@@ -124,8 +124,8 @@ func TestFirstFactorThatSaysYes(t *testing.T) {
 
 type yes struct{}
 
-func (yes) Check(context.Context, string, Secret, string) error { return nil }
-func (yes) Method() string                                      { return "password" }
+func (yes) Check(context.Context, Question) (Answer, error) { return Answer{}, nil }
+func (yes) Method() string                                  { return "password" }
 
 // P2: a code is accepted once, whatever the road, and older ones are dead with it.
 func TestOnce(t *testing.T) {
@@ -288,8 +288,8 @@ func TestBeginAlwaysChallenges(t *testing.T) {
 		if rec := b.record(o.Seq()); rec.Reason != string(tt.record) || rec.Result != audit.Challenge {
 			t.Errorf("%d: record says %s %s, want challenge %s", i, rec.Result, rec.Reason, tt.record)
 		}
-		if got := len(p.MarshalBinary()); got != progressSize {
-			t.Errorf("%d: %d bytes tell one outcome from another, want %d", i, got, progressSize)
+		if got := len(p.MarshalBinary()); got != sizeShort {
+			t.Errorf("%d: %d bytes tell one outcome from another, want %d", i, got, sizeShort)
 		}
 		back, err := ParseProgress(p.MarshalBinary())
 		if err != nil || back != p {
@@ -600,6 +600,7 @@ func TestValidName(t *testing.T) {
 // P9, P2: bytes that no gate made are not a Progress, or are one that comes back the same.
 func FuzzParseProgress(f *testing.F) {
 	f.Add(Progress{created: noon, first: ReasonOK, method: "password"}.MarshalBinary())
+	f.Add(Progress{created: noon, first: ReasonFurther, method: "radius", roomy: true, round: 2, further: true, more: "state"}.MarshalBinary())
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, in []byte) {
 		p, err := ParseProgress(in)
@@ -612,7 +613,7 @@ func FuzzParseProgress(f *testing.F) {
 				t.Errorf("%x parses as %+v, which is written as %x", in, p, out)
 			}
 		}
-		if len(p.MarshalBinary()) > 120 {
+		if len(p.MarshalBinary()) > sizeRoomy {
 			t.Errorf("%d bytes", len(p.MarshalBinary()))
 		}
 	})

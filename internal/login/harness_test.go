@@ -44,23 +44,23 @@ type passwords struct {
 
 func (p *passwords) Method() string { return "password" }
 
-func (p *passwords) Check(_ context.Context, person string, password Secret, _ string) error {
-	if password.Empty() {
+func (p *passwords) Check(_ context.Context, q Question) (Answer, error) {
+	if q.Password.Empty() && q.Evidence == nil {
 		p.t.Error("an empty password was handed to the first factor")
 	}
 	if p.broken != nil {
-		return p.broken
+		return Answer{}, p.broken
 	}
-	want, ok := p.of[person]
+	want, ok := p.of[q.Person]
 	switch {
-	case person == "":
-		return ErrWrong
+	case q.Person == "":
+		return Answer{}, ErrWrong
 	case !ok:
-		return ErrUnset
-	case want != password.Reveal():
-		return ErrWrong
+		return Answer{}, ErrUnset
+	case want != q.Password.Reveal():
+		return Answer{}, ErrWrong
 	}
-	return nil
+	return Answer{}, nil
 }
 
 var noon = time.Date(2026, 6, 30, 12, 0, 0, 0, time.UTC)

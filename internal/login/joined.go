@@ -3,19 +3,25 @@ package login
 import (
 	"context"
 	"slices"
+	"strings"
 )
 
 // part checks an attempt whose password and code came in one, and leaves the two in a. How long the code is, the
-// person's own tokens say; for strangers it is six digits. Only somebody with tokens of both lengths may cost two
-// checks: the code is then where the password is right. A wrong password never burns a code, and nobody is told which
-// half was wrong (P6).
+// person's own tokens say; for strangers it is six digits. Only somebody with tokens of both lengths, or who typed what
+// can be read in two ways, may cost more than one check: the code is then where the password is right. A wrong password
+// never burns a code, and nobody is told which half was wrong (P6).
 func (g *Gate) part(ctx context.Context, a *Attempt) firstResult {
 	var first firstResult
-	for _, digits := range g.digits(a.Name) {
-		password, code := split(a.Joined.Reveal(), digits)
-		a.Password, a.Code = NewSecret(password), NewSecret(code)
-		if first = g.checkFirst(ctx, a); first.reason != ReasonPasswordWrong {
-			break
+	for _, reading := range []Secret{a.Joined, a.Otherwise} {
+		if reading.Empty() {
+			continue
+		}
+		for _, digits := range g.digits(a.Name) {
+			password, code := a.JoinedBy.split(reading.Reveal(), digits)
+			a.Password, a.Code = NewSecret(password), NewSecret(code)
+			if first = g.checkFirst(ctx, a, nil); first.reason != ReasonPasswordWrong {
+				return first
+			}
 		}
 	}
 	return first
@@ -41,16 +47,28 @@ func (g *Gate) digits(name string) []int {
 	return lengths
 }
 
-// split takes the code off the end of what was typed. Where the end is no code, all of it is the password.
-func split(typed string, digits int) (password, code string) {
-	at := len(typed) - digits
-	if at < 0 {
-		return typed, ""
-	}
-	for i := at; i < len(typed); i++ {
-		if typed[i] < '0' || typed[i] > '9' {
+// split takes the code off the end, or the beginning, of what was typed. Where no code stands there, all of it is the
+// password.
+func (j Joint) split(typed string, digits int) (password, code string) {
+	n := len(typed)
+	at, sep := n-digits, len(j.Separator)
+	if j.CodeFirst {
+		if n < digits+sep || !allDigits(typed[:digits]) || !strings.HasPrefix(typed[digits:], j.Separator) {
 			return typed, ""
 		}
+		return typed[digits+sep:], typed[:digits]
 	}
-	return typed[:at], typed[at:]
+	if at < sep || !allDigits(typed[at:]) || !strings.HasSuffix(typed[:at], j.Separator) {
+		return typed, ""
+	}
+	return typed[:at-sep], typed[at:]
+}
+
+func allDigits(s string) bool {
+	for i := range len(s) {
+		if s[i] < '0' || s[i] > '9' {
+			return false
+		}
+	}
+	return true
 }

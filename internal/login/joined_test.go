@@ -22,7 +22,7 @@ func TestSplit(t *testing.T) {
 		{"secret１２３", "secret１２３", "", 6},
 		{"pass 12 345", "pass 12 345", "", 6},
 	} {
-		if p, code := split(c.typed, c.digits); p != c.password || code != c.code {
+		if p, code := (Joint{}).split(c.typed, c.digits); p != c.password || code != c.code {
 			t.Errorf("split(%q, %d) = %q, %q", c.typed, c.digits, p, code)
 		}
 	}

@@ -30,6 +30,8 @@ type Outcome struct {
 	receipt  audit.Receipt
 	grant    Grant
 	progress Progress
+	further  *More
+	extra    any
 	sentence string
 }
 
@@ -48,6 +50,17 @@ func (o Outcome) Challenged() (Progress, bool) {
 	}
 	return o.progress, true
 }
+
+// Further returns the question that a challenge asks in place of that for the code, and whether it does.
+func (o Outcome) Further() (More, bool) {
+	if o.further == nil {
+		return More{}, false
+	}
+	return *o.further, true
+}
+
+// Extra is what the first factor gave for the adapter, with the outcome of whichever round it was asked in; nil: nothing.
+func (o Outcome) Extra() any { return o.extra }
 
 // Unanswerable reports that no durable record could be made. The adapter then says nothing at all: a RADIUS server
 // stays silent, so that the NAS asks another one, and an SSH server drops the connection (P3, P4).
@@ -76,7 +89,8 @@ type Grant struct {
 	Record  bool // the rule requires a recording (P10)
 	Factors []audit.Factor
 
-	receipt audit.Receipt
+	directory []string // groups that the person's directory gave at the login
+	receipt   audit.Receipt
 }
 
 // Valid reports whether the grant stems from a durable record.
@@ -94,14 +108,21 @@ type Progress struct {
 	created time.Time
 	first   Reason // how the first factor ended
 	method  string // of the first factor
+	roomy   bool   // whether it has room for a further question, asked or not
+	round   uint8  // of further questions
+	further bool   // whether one was asked, rather than for the code
+	more    string // its state
 }
 
-// The form of a Progress: its length is the same whatever happened, since the sealed form shows it to the client (P6).
+// The forms of a Progress. The length does not depend on what happened, since the sealed form shows it to the client
+// (P6), only on whether a first factor is configured that asks further questions: some NAS dislike a long State.
 const (
-	progressVersion = 1
-	maxMethod       = 24
-	maxReason       = 32
-	progressSize    = 1 + 16 + 16 + 8 + maxMethod + maxReason
+	progressShort = 2 // its first byte
+	progressRoomy = 3
+	maxMethod     = 16
+	maxReason     = 24
+	sizeShort     = 1 + 16 + 16 + 8 + maxMethod + maxReason
+	sizeRoomy     = sizeShort + 2 + MaxMore
 )
 
 // ErrProgress is what ParseProgress returns for bytes that no Gate made.
@@ -110,19 +131,42 @@ var ErrProgress = errors.New("not the state of a challenge")
 // ID is the attempt's id.
 func (p Progress) ID() string { return formatID(p.id) }
 
+// Further reports whether a further question of the person's directory was asked, rather than for the code. The answer
+// to it goes to Gate.Continue.
+func (p Progress) Further() bool { return p.further }
+
+// turn names the challenge: the attempt, and which of its questions.
+func (p Progress) turn() [16]byte {
+	id := p.id
+	id[15] ^= p.round
+	return id
+}
+
 // Created is when the challenge was made.
 func (p Progress) Created() time.Time { return p.created }
 
-// MarshalBinary gives always as many bytes, so few that a sealed Progress fits one State attribute (253 octets, RFC
-// 2865 section 5.24). It is neither secret nor authenticated: the caller seals it.
+// MarshalBinary gives so few bytes that a sealed Progress fits one State attribute (253 octets, RFC 2865 section 5.24).
+// It is neither secret nor authenticated: the caller seals it.
 func (p Progress) MarshalBinary() []byte {
-	b := make([]byte, 0, progressSize)
-	b = append(b, progressVersion)
+	b := make([]byte, 0, sizeRoomy)
+	if p.roomy {
+		b = append(b, progressRoomy)
+	} else {
+		b = append(b, progressShort)
+	}
 	b = append(b, p.id[:]...)
 	b = append(b, p.name[:]...)
 	b = binary.BigEndian.AppendUint64(b, uint64(p.created.UnixMilli()))
 	b = appendPadded(b, p.method, maxMethod)
-	return appendPadded(b, string(p.first), maxReason)
+	b = appendPadded(b, string(p.first), maxReason)
+	if !p.roomy {
+		return b
+	}
+	length := byte(0) // of more, plus one where it was asked
+	if p.further {
+		length = byte(len(p.more)) + 1
+	}
+	return appendPadded(append(b, p.round, length), p.more, MaxMore)
 }
 
 func appendPadded(b []byte, s string, n int) []byte {
@@ -133,15 +177,32 @@ func appendPadded(b []byte, s string, n int) []byte {
 
 // ParseProgress is the inverse of MarshalBinary.
 func ParseProgress(b []byte) (Progress, error) {
-	if len(b) != progressSize || b[0] != progressVersion {
-		return Progress{}, ErrProgress
-	}
 	var p Progress
+	switch {
+	case len(b) == sizeShort && b[0] == progressShort:
+	case len(b) == sizeRoomy && b[0] == progressRoomy:
+		p.roomy = true
+	default:
+		return p, ErrProgress
+	}
 	copy(p.id[:], b[1:])
 	copy(p.name[:], b[17:])
 	p.created = time.UnixMilli(int64(binary.BigEndian.Uint64(b[33:]))).UTC()
-	p.method = string(bytes.TrimRight(b[41:41+maxMethod], "\x00"))
-	p.first = Reason(bytes.TrimRight(b[41+maxMethod:], "\x00"))
+	b = b[41:]
+	p.method = string(bytes.TrimRight(b[:maxMethod], "\x00"))
+	b = b[maxMethod:]
+	p.first = Reason(bytes.TrimRight(b[:maxReason], "\x00"))
+	if !p.roomy {
+		return p, nil
+	}
+	b = b[maxReason:]
+	p.round = b[0]
+	if n := int(b[1]); n > 0 {
+		if n > MaxMore+1 {
+			return Progress{}, ErrProgress
+		}
+		p.further, p.more = true, string(b[2:1+n])
+	}
 	return p, nil
 }
 

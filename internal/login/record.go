@@ -146,7 +146,7 @@ func (g *Gate) judgeAccess(rec *audit.Record, e *entry, gr Grant, a *Attempt, po
 			kinds = append(kinds, policy.Kind(f.Kind))
 		}
 	}
-	verdict := g.permit(pol, who.groups, a.System, a.Capability, kinds)
+	verdict := g.permit(pol, joined(who.groups, gr.directory), a.System, a.Capability, kinds)
 	if verdict.Rule != nil {
 		rec.Rule, rec.Exception = verdict.Rule.Name, verdict.Rule.Exception
 	}
@@ -154,7 +154,7 @@ func (g *Gate) judgeAccess(rec *audit.Record, e *entry, gr Grant, a *Attempt, po
 		return Reason(verdict.Reason), Grant{}
 	}
 	grant := grantOf(gr.Person, gr.Attempt, verdict.Rule)
-	grant.Factors = slices.Clone(gr.Factors)
+	grant.Factors, grant.directory = slices.Clone(gr.Factors), gr.directory
 	return ReasonOK, grant
 }
 

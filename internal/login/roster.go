@@ -43,12 +43,15 @@ type device struct {
 	params *otp.Params // shared, never changed in place
 	seed   string
 	last   int64 // newest step or counter used, or neverUsed
+
+	accepted acceptance
 }
 
 // profile is what an operator says of a person. Most people share theirs; it is never changed in place.
 type profile struct {
 	kind     PersonKind
 	groups   []string
+	first    string // first factor; empty: the usual one
 	disabled bool
 	from     time.Time
 	until    time.Time
@@ -80,6 +83,12 @@ func (e *entry) setThrottle(st throttle.State) {
 	}
 }
 
+// usedStep is a step or counter that is used up.
+type usedStep struct {
+	step     int64
+	accepted acceptance
+}
+
 // roster is the people, tokens and keys that logins are judged against.
 type roster struct {
 	mu     sync.RWMutex
@@ -87,7 +96,7 @@ type roster struct {
 	keys   map[string]string // fingerprint to person
 
 	// What replay said of people and tokens before the roster was loaded.
-	steps    map[string]int64
+	steps    map[string]usedStep
 	failures map[string]throttle.State
 
 	profiles map[string]*profile // those without times, one copy of each
@@ -113,7 +122,7 @@ func newRoster() *roster {
 	return &roster{
 		people:   make(map[string]*entry),
 		keys:     make(map[string]string),
-		steps:    make(map[string]int64),
+		steps:    make(map[string]usedStep),
 		failures: make(map[string]throttle.State),
 		profiles: make(map[string]*profile),
 		params:   make(map[otp.Params]*otp.Params),
@@ -221,11 +230,11 @@ func (r *roster) putPerson(p Person) {
 }
 
 func (r *roster) profileOf(p Person) *profile {
-	own := &profile{kind: p.Kind, groups: slices.Clone(p.Groups), disabled: p.Disabled, from: p.From, until: p.Until}
+	own := &profile{kind: p.Kind, groups: slices.Clone(p.Groups), first: p.First, disabled: p.Disabled, from: p.From, until: p.Until}
 	if !p.From.IsZero() || !p.Until.IsZero() {
 		return own
 	}
-	key := string(p.Kind) + "\x00" + strconv.FormatBool(p.Disabled) + "\x00" + strings.Join(p.Groups, "\x00")
+	key := string(p.Kind) + "\x00" + strconv.FormatBool(p.Disabled) + "\x00" + p.First + "\x00" + strings.Join(p.Groups, "\x00")
 	if shared, ok := r.profiles[key]; ok {
 		return shared
 	}
@@ -254,12 +263,14 @@ func (r *roster) putToken(t Token) {
 	defer e.mu.Unlock()
 	text := r.keep(t.ID + string(t.Seed))
 	d := device{id: text[:len(t.ID)], params: r.paramsOf(t.Params), seed: text[len(t.ID):], last: neverUsed}
-	if last, ok := r.steps[t.ID]; ok {
-		d.last = last
+	if used, ok := r.steps[t.ID]; ok {
+		d.last, d.accepted = used.step, used.accepted
 		delete(r.steps, t.ID)
 	}
 	if i := e.device(t.ID); i >= 0 {
-		d.last = max(d.last, e.devices[i].last)
+		if old := e.devices[i]; old.last > d.last {
+			d.last, d.accepted = old.last, old.accepted
+		}
 		e.devices[i] = d
 		return
 	}
@@ -282,7 +293,8 @@ func (e *entry) dropDevice(id string) {
 }
 
 // effect applies what a record says that memory must know. It may be applied twice, in the log's order.
-func (r *roster) effect(owner string, x audit.Effect) {
+// As is what was asked when a code was accepted at that time.
+func (r *roster) effect(owner string, x audit.Effect, as uint64, at time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch x.Set {
@@ -299,16 +311,16 @@ func (r *roster) effect(owner string, x audit.Effect) {
 		if e := r.people[owner]; e != nil {
 			e.mu.Lock()
 			i := e.device(x.ID)
-			if i >= 0 {
-				e.devices[i].last = max(e.devices[i].last, x.Value)
+			if i >= 0 && x.Value >= e.devices[i].last {
+				e.devices[i].last, e.devices[i].accepted = x.Value, acceptedAt(at, as)
 			}
 			e.mu.Unlock()
 			if i >= 0 {
 				return
 			}
 		}
-		if last, ok := r.steps[x.ID]; !ok || last < x.Value {
-			r.steps[x.ID] = x.Value
+		if last, ok := r.steps[x.ID]; !ok || last.step < x.Value {
+			r.steps[x.ID] = usedStep{x.Value, acceptedAt(at, as)}
 		}
 	}
 }

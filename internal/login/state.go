@@ -72,6 +72,7 @@ func (u *usedStates) list() []audit.Effect {
 type snapshot struct {
 	Version  int
 	Steps    map[string]int64          // by token
+	Accepted map[string]acceptance     // by token; those that may still be repeated
 	Failures map[string]throttle.State // by person
 	Used     []audit.Effect
 }
@@ -86,7 +87,7 @@ func (g *Gate) Restore(state []byte) error {
 		return fmt.Errorf("snapshot of the gate's state has version %d, want 1", s.Version)
 	}
 	for id, step := range s.Steps {
-		g.roster.steps[id] = step
+		g.roster.steps[id] = usedStep{step, s.Accepted[id]}
 	}
 	for person, st := range s.Failures {
 		g.roster.failures[person] = st
@@ -110,7 +111,7 @@ func (g *Gate) Replay(rec *audit.Record) error {
 			}
 			continue
 		}
-		g.roster.effect(rec.Person, x)
+		g.roster.effect(rec.Person, x, samenessIn(rec), rec.Time)
 	}
 	return nil
 }
@@ -168,11 +169,18 @@ func (g *Gate) Snapshot(write func(state []byte) error) error {
 	if _, err := g.log.Flush(); err != nil {
 		return err
 	}
-	s := snapshot{Version: 1, Steps: make(map[string]int64), Failures: make(map[string]throttle.State), Used: g.used.list()}
+	s := snapshot{Version: 1, Steps: make(map[string]int64), Accepted: make(map[string]acceptance), Failures: make(map[string]throttle.State), Used: g.used.list()}
 	r := g.roster
 	r.mu.RLock()
-	for id, step := range r.steps {
+	now := g.now().UnixMilli()
+	keep := func(id string, step int64, a acceptance) {
 		s.Steps[id] = step
+		if a.As != 0 && now < a.Until {
+			s.Accepted[id] = a
+		}
+	}
+	for id, used := range r.steps {
+		keep(id, used.step, used.accepted)
 	}
 	for person, st := range r.failures {
 		s.Failures[person] = st
@@ -181,7 +189,7 @@ func (g *Gate) Snapshot(write func(state []byte) error) error {
 		e.mu.Lock()
 		for _, d := range e.devices {
 			if d.last != neverUsed {
-				s.Steps[d.id] = d.last
+				keep(d.id, d.last, d.accepted)
 			}
 		}
 		if e.locked != nil {

@@ -62,8 +62,9 @@ type Person struct {
 	Kind     PersonKind `json:"kind"`
 	Groups   []string   `json:"groups,omitempty"`
 	Disabled bool       `json:"disabled,omitempty"`
-	From     time.Time  `json:"from,omitzero"`  // zero: active at once
-	Until    time.Time  `json:"until,omitzero"` // zero: no end
+	From     time.Time  `json:"from,omitzero"`          // zero: active at once
+	Until    time.Time  `json:"until,omitzero"`         // zero: no end
+	First    string     `json:"first_factor,omitempty"` // local, ldap, radius; empty: what most people have
 	Created  time.Time  `json:"created,omitzero"`
 }
 
@@ -152,9 +153,25 @@ type Attempt struct {
 	Capability policy.Capability
 	Password   Secret
 	Code       Secret
-	Joined     Secret // password and code in one, the code last, instead of the two
+	Joined     Secret // password and code in one, instead of the two
+	JoinedBy   Joint  // how they are joined
+	Otherwise  Secret // another reading of Password, or of Joined, in case the first is wrong; one failure counts for both
+	Evidence   any    // what proves the password to the person's first factor, instead of Password
+	CodeProof  CodeProof
 	Proofs     []Proof
 	Detail     []Detail // further facts for the record: client, nas_ip, ssh_client, ...
+}
+
+// CodeProof proves a code without telling it: a response that only who knows the code can have computed. It may be asked
+// about many codes, and remembers the one for which it said yes.
+type CodeProof interface {
+	Proves(code string) bool
+}
+
+// Joint is how password and code stand together in one field. The zero Joint has the code last, with nothing between.
+type Joint struct {
+	CodeFirst bool
+	Separator string
 }
 
 // Detail is one further fact of a record. Key is lower_snake; Value is sanitised when it is recorded.
@@ -185,6 +202,8 @@ const (
 	ReasonException       Reason = "exception_not_live"
 	ReasonRecording       Reason = "recording_unavailable"
 	ReasonNoTarget        Reason = "unknown_target"
+	ReasonFurther         Reason = "further_question"
+	ReasonRepeated        Reason = "repeated"      // of a record that accepts: the answer to a repeated request
 	ReasonStateUnknown    Reason = "state_unknown" // not ours, altered, or for another client
 	ReasonStateExpired    Reason = "state_expired"
 	ReasonStateUsed       Reason = "state_used"
@@ -199,7 +218,7 @@ const (
 var (
 	// ErrWrong: the password is not this person's (or there is no such person, or no password is set).
 	ErrWrong = errors.New("wrong password")
-	// ErrUnset: the person has no password here. To the person it looks like ErrWrong.
+	// ErrUnset: the person has no password there. To the person it looks like ErrWrong.
 	ErrUnset = errors.New("no password is set")
 	// ErrOverloaded: too many checks wait; nothing was checked.
 	ErrOverloaded = errors.New("too many password checks are waiting")

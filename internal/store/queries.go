@@ -6,10 +6,11 @@ const (
 	sqlSetApplied = `UPDATE applied SET next = $1 WHERE id = 1`
 
 	sqlHasPerson = `SELECT count(*) FROM people WHERE name = $1`
-	sqlPutPerson = `INSERT INTO people (name, kind, member_of, disabled, starts, ends, created)
-		VALUES ($1, $2, $3, $4, $5, $6, $7)
+	sqlPutPerson = `INSERT INTO people (name, kind, member_of, disabled, starts, ends, created, more)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 		ON CONFLICT (name) DO UPDATE SET kind = excluded.kind, member_of = excluded.member_of,
-			disabled = excluded.disabled, starts = excluded.starts, ends = excluded.ends, created = excluded.created`
+			disabled = excluded.disabled, starts = excluded.starts, ends = excluded.ends, created = excluded.created,
+			more = excluded.more`
 	sqlPutPassword = `INSERT INTO passwords (person, hash) VALUES ($1, $2)
 		ON CONFLICT (person) DO UPDATE SET hash = excluded.hash`
 	sqlPutToken = `INSERT INTO tokens (id, person, label, type, algorithm, digits, period, state, created, seed)
@@ -25,9 +26,10 @@ const (
 	sqlDeleteToken  = `DELETE FROM tokens WHERE id = $1`
 	sqlDeleteKey    = `DELETE FROM keys WHERE fingerprint = $1`
 
-	sqlPeople   = `SELECT name, kind, member_of, disabled, starts, ends, created FROM people ORDER BY name`
-	sqlPerson   = `SELECT name, kind, member_of, disabled, starts, ends, created FROM people WHERE name = $1`
-	sqlPassword = `SELECT hash FROM passwords WHERE person = $1`
+	personColumns = `SELECT name, kind, member_of, disabled, starts, ends, created, more FROM people `
+	sqlPeople     = personColumns + `ORDER BY name`
+	sqlPerson     = personColumns + `WHERE name = $1`
+	sqlPassword   = `SELECT hash FROM passwords WHERE person = $1`
 
 	tokenColumns = `SELECT id, person, label, type, algorithm, digits, period, state, created, seed FROM tokens `
 	sqlTokens    = tokenColumns + `ORDER BY id`

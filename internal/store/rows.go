@@ -79,6 +79,35 @@ func formatGroups(groups []string) string {
 	return string(b)
 }
 
+// personMore is what of a person stands in the column of that name.
+type personMore struct {
+	First string `json:"first_factor,omitempty"`
+}
+
+func formatMore(p *login.Person) string {
+	more := personMore{First: p.First}
+	if more == (personMore{}) {
+		return ""
+	}
+	b, err := json.Marshal(more)
+	if err != nil {
+		panic("store: strings and times cannot fail: " + err.Error())
+	}
+	return string(b)
+}
+
+func parseMore(text string, p *login.Person) error {
+	if text == "" {
+		return nil
+	}
+	var more personMore
+	if err := json.Unmarshal([]byte(text), &more); err != nil {
+		return fmt.Errorf("%w: what else there is cannot be read: %w", ErrCorrupt, err)
+	}
+	p.First = more.First
+	return nil
+}
+
 // groupReader parses lists of groups. Most people share theirs with many others, so it keeps some of them parsed.
 type groupReader map[string][]string
 
@@ -212,15 +241,18 @@ func (s *Store) each(ctx context.Context, what, query string, args []any, fn fun
 }
 
 func scanPerson(rows *sql.Rows, groups groupReader) (p login.Person, err error) {
-	var memberOf string
+	var memberOf, more string
 	var disabled int64
 	var from, until, created sql.NullInt64
-	if err := rows.Scan(&p.Name, &p.Kind, &memberOf, &disabled, &from, &until, &created); err != nil {
+	if err := rows.Scan(&p.Name, &p.Kind, &memberOf, &disabled, &from, &until, &created, &more); err != nil {
 		return p, fmt.Errorf("reading a person: %w", explain(err))
 	}
 	p.Disabled = disabled != 0
 	p.From, p.Until, p.Created = timeOf(from), timeOf(until), timeOf(created)
-	if p.Groups, err = groups.parse(memberOf); err != nil {
+	if p.Groups, err = groups.parse(memberOf); err == nil {
+		err = parseMore(more, &p)
+	}
+	if err != nil {
 		return p, fmt.Errorf("reading the person %q: %w", p.Name, err)
 	}
 	return p, nil

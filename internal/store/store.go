@@ -296,7 +296,7 @@ func (s *Store) applyOne(ctx context.Context, tx *sql.Tx, n Numbered) error {
 	step := func(err error) { errs = append(errs, err) }
 	if p := c.PutPerson; p != nil {
 		step(exec("put person", sqlPutPerson, p.Name, string(p.Kind), formatGroups(p.Groups), flag(p.Disabled),
-			micros(p.From), micros(p.Until), micros(p.Created)))
+			micros(p.From), micros(p.Until), micros(p.Created), formatMore(p)))
 	}
 	if p := c.SetPassword; p != nil {
 		step(owned("set password", p.Person, sqlPutPassword, p.Person,
