@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"sallyport/radiusd/wire"
 )
 
 const (
@@ -31,7 +33,7 @@ type cacheKey struct {
 // cached is a request that is being judged, or was, and its reply. All fields are guarded by their shard's lock.
 type cached struct {
 	key        cacheKey
-	auth       [authenticatorSize]byte
+	auth       [wire.AuthenticatorSize]byte
 	sum        uint64 // of the whole packet: a NAS that never changes its authenticator still asks new questions
 	done       bool
 	superseded bool // the identifier was used again meanwhile: the reply is not to be sent
@@ -74,7 +76,7 @@ func (c *replyCache) sum(packet []byte) uint64 { return maphash.Bytes(c.seed, pa
 // begin notes that a request is to be judged, and returns its entry, which the caller must give to finish or abort.
 // A resend gets no entry: either the reply's bytes, appended to scratch, or dropInFlight.
 func (c *replyCache) begin(k cacheKey, packet []byte, t *tally, now time.Duration, scratch []byte) (e *cached, resend []byte, why dropReason) {
-	auth, sum := authenticatorOf(packet), c.sum(packet)
+	auth, sum := wire.AuthenticatorOf(packet), c.sum(packet)
 	s := c.shard(&k)
 	s.mu.Lock()
 	defer s.mu.Unlock()

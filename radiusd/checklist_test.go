@@ -13,6 +13,7 @@ import (
 	"layeh.com/radius/rfc2869"
 
 	"sallyport/internal/login"
+	"sallyport/radiusd/wire"
 )
 
 const (
@@ -96,10 +97,10 @@ func TestReceive(t *testing.T) {
 			return setLength(raw, len(raw))
 		}},
 		{"200 attributes", strict, "", func(n *nas, id byte) []byte {
-			return n.extended(id, bytes.Repeat([]byte{11, 2}, maxAttributes-len(good)-1)...)
+			return n.extended(id, bytes.Repeat([]byte{11, 2}, wire.MaxAttributes-len(good)-1)...)
 		}},
 		{"201 attributes", strict, "too_many_attributes", func(n *nas, id byte) []byte {
-			return n.extended(id, bytes.Repeat([]byte{11, 2}, maxAttributes-len(good))...)
+			return n.extended(id, bytes.Repeat([]byte{11, 2}, wire.MaxAttributes-len(good))...)
 		}},
 		{"2000 empty attributes", strict, "too_many_attributes", func(n *nas, id byte) []byte { return n.extended(id, bytes.Repeat([]byte{11, 2}, 1980)...) }},
 		{"a vendor attribute whose inside does not fit", strict, "", func(n *nas, id byte) []byte {
@@ -142,7 +143,7 @@ func TestReceive(t *testing.T) {
 		}},
 		{"the place of Message-Authenticator does not matter", strict, "", func(n *nas, id byte) []byte {
 			p := n.unsigned(1, id, append([]attr{anAuth()}, pap("alice", "1")...)...)
-			copy(p[22:38], newDigester().messageAuth(newSharedSecret([]byte(n.secret)), p, p[4:20], 22))
+			copy(p[22:38], wire.NewDigester().MessageAuth(wire.NewSecret([]byte(n.secret)), p, p[4:20], 22))
 			return p
 		}},
 		{"Message-Authenticator is required", strict, "ma_missing", func(n *nas, id byte) []byte { return n.unsigned(1, id, good...) }},

@@ -12,6 +12,7 @@ import (
 	"github.com/gaissmai/bart"
 
 	"sallyport/internal/login"
+	"sallyport/radiusd/wire"
 )
 
 // Mode is how a client's people give their code.
@@ -68,7 +69,7 @@ type Config struct {
 // client is a Client made ready for packets. It is immutable, but for its tally.
 type client struct {
 	Client
-	key      *sharedSecret
+	key      *wire.Secret
 	stateAAD []byte
 	system   login.System
 	proofs   []login.Proof // mode Code: the NAS has checked a password
@@ -159,8 +160,8 @@ func (c *Client) validate() []error {
 	default:
 		errs = append(errs, fmt.Errorf("mode %q: want challenge, append or code", string(c.Mode)))
 	}
-	if len(c.Prompt) > maxValue {
-		errs = append(errs, fmt.Errorf("the prompt has %d octets, and Reply-Message holds %d", len(c.Prompt), maxValue))
+	if len(c.Prompt) > wire.MaxValue {
+		errs = append(errs, fmt.Errorf("the prompt has %d octets, and Reply-Message holds %d", len(c.Prompt), wire.MaxValue))
 	}
 	if !utf8.ValidString(c.Prompt) || strings.ContainsRune(c.Prompt, 0) {
 		errs = append(errs, errors.New("the prompt is not UTF-8 text"))
@@ -202,7 +203,7 @@ func (c *Config) ready(old *settings) (*settings, error) {
 		}
 	}
 	for _, cfg := range c.Clients {
-		cl := &client{Client: cfg, key: newSharedSecret(cfg.Secret), tally: tallies[cfg.Name]}
+		cl := &client{Client: cfg, key: wire.NewSecret(cfg.Secret), tally: tallies[cfg.Name]}
 		cl.Secret = nil // the copy in key serves
 		cl.Prefix, _ = plainPrefix(cfg.Prefix)
 		if cl.tally == nil {

@@ -1,5 +1,7 @@
 package radiusd
 
+import "sallyport/radiusd/wire"
+
 // dropReason names why a packet got no answer. The words stand in logs, metrics and `client report`.
 type dropReason uint8
 
@@ -35,6 +37,32 @@ const (
 	refuseService
 	dropReasons // how many there are
 )
+
+// dropOf is the reason for a packet with a problem of form.
+func dropOf(p wire.Problem) dropReason {
+	switch p {
+	case wire.None:
+		return dropNone
+	case wire.Short:
+		return dropShort
+	case wire.BadLength:
+		return dropLength
+	case wire.TooMany:
+		return dropTooMany
+	case wire.Repeated:
+		return dropRepeated
+	case wire.Conflicting:
+		return dropConflicting
+	case wire.PasswordLength:
+		return dropPassword
+	case wire.ProxyOversize:
+		return dropProxyOversize
+	case wire.AuthMissing:
+		return dropAuthMissing
+	default:
+		return dropMalformed
+	}
+}
 
 func (d dropReason) String() string { return d.text().word }
 

@@ -11,6 +11,7 @@ import (
 
 	"sallyport/internal/login"
 	"sallyport/internal/seal"
+	"sallyport/radiusd/wire"
 )
 
 // fuzzServer is a server that is fed without sockets, with a gate that never answers.
@@ -51,9 +52,9 @@ func FuzzPacket(f *testing.F) {
 	f.Add(slices.Concat(raw[:20], []byte{26, 12, 0, 0, 1, 55, 25, 250, 1, 0, 25, 0}))
 	f.Add(slices.Concat(raw[:20], bytes.Repeat([]byte{33, 2}, 300)))
 	f.Add(slices.Concat([]byte{12}, raw[1:]))
-	d := newDigester()
+	d := wire.NewDigester()
 	f.Fuzz(func(t *testing.T, datagram []byte) {
-		if len(datagram) > maxPacket {
+		if len(datagram) > wire.MaxPacket {
 			return
 		}
 		for _, b := range [][]byte{datagram, mended(datagram, key, d)} {
@@ -74,17 +75,17 @@ func FuzzPacket(f *testing.F) {
 }
 
 // mended gives a packet a right Length and, where it has a Message-Authenticator, a right one.
-func mended(b []byte, key *sharedSecret, d *digester) []byte {
-	if len(b) < headerSize {
+func mended(b []byte, key *wire.Secret, d *wire.Digester) []byte {
+	if len(b) < wire.HeaderSize {
 		return b
 	}
 	b = setLength(bytes.Clone(b), len(b))
-	if b[0] != codeStatusServer {
-		b[0] = codeAccessRequest
+	if b[0] != wire.CodeStatusServer {
+		b[0] = wire.CodeAccessRequest
 	}
-	for i := headerSize; i+1 < len(b) && b[i+1] >= 2; i += int(b[i+1]) {
-		if b[i] == attrMessageAuth && b[i+1] == 18 && i+18 <= len(b) {
-			copy(b[i+2:], d.messageAuth(key, b, b[4:headerSize], i+2))
+	for i := wire.HeaderSize; i+1 < len(b) && b[i+1] >= 2; i += int(b[i+1]) {
+		if b[i] == wire.AttrMessageAuth && b[i+1] == 18 && i+18 <= len(b) {
+			copy(b[i+2:], d.MessageAuth(key, b, b[4:wire.HeaderSize], i+2))
 			break
 		}
 	}
@@ -93,35 +94,35 @@ func mended(b []byte, key *sharedSecret, d *digester) []byte {
 
 // agree checks that layeh's codec and our view see the same attributes.
 func agree(t *testing.T, b []byte) {
-	packet, why := header(b)
-	if why != dropNone {
+	packet, why := wire.Header(b)
+	if why != wire.None {
 		return
 	}
-	var v view
-	if v.parse(packet) != dropNone {
+	var v wire.View
+	if v.Parse(packet) != wire.None {
 		return
 	}
 	p, err := radius.Parse(b, []byte(testSecret))
 	if err != nil {
 		t.Fatalf("layeh refuses what we take: %v", err)
 	}
-	if len(p.Attributes) != v.number {
-		t.Fatalf("%d attributes, layeh has %d", v.number, len(p.Attributes))
+	if len(p.Attributes) != v.Number {
+		t.Fatalf("%d attributes, layeh has %d", v.Number, len(p.Attributes))
 	}
 	for _, c := range []struct {
 		t radius.Type
-		s span
-	}{{1, v.userName}, {2, v.password}, {24, v.state}, {80, v.messageAuth}, {4, v.nasIP}, {31, v.calling}, {79, v.eap}} {
+		s wire.Span
+	}{{1, v.UserName}, {2, v.Password}, {24, v.State}, {80, v.MessageAuth}, {4, v.NASIP}, {31, v.Calling}, {79, v.EAP}} {
 		a, ok := p.Lookup(c.t)
-		if ok != c.s.present() || ok && !bytes.Equal(a, c.s.in(packet)) {
-			t.Fatalf("attribute %d: %q, layeh has %q, %v", c.t, c.s.in(packet), a, ok)
+		if ok != c.s.Present() || ok && !bytes.Equal(a, c.s.In(packet)) {
+			t.Fatalf("attribute %d: %q, layeh has %q, %v", c.t, c.s.In(packet), a, ok)
 		}
 	}
-	var out reply
-	out.begin(make([]byte, 0, maxPacket), codeAccessReject, packet[1])
-	out.copyProxyStates(packet, &v)
-	if len(out.buf) != headerSize+18+v.proxyBytes {
-		t.Fatalf("%d octets of Proxy-State, want %d", len(out.buf)-headerSize-18, v.proxyBytes)
+	var out wire.Writer
+	out.Begin(make([]byte, 0, wire.MaxPacket), wire.CodeAccessReject, packet[1])
+	out.CopyProxyStates(packet, &v)
+	if out.Len() != wire.HeaderSize+18+v.ProxyBytes {
+		t.Fatalf("%d octets of Proxy-State, want %d", out.Len()-wire.HeaderSize-18, v.ProxyBytes)
 	}
 }
 

@@ -30,6 +30,7 @@ import (
 	"sallyport/internal/seal"
 	"sallyport/internal/throttle"
 	"sallyport/otp"
+	"sallyport/radiusd/wire"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -520,7 +521,7 @@ func (n *nas) receive() []byte {
 	if err := n.conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
 		n.t.Fatal(err)
 	}
-	buf := make([]byte, maxPacket+1)
+	buf := make([]byte, wire.MaxPacket+1)
 	k, err := n.conn.Read(buf)
 	if err != nil {
 		n.t.Fatal(err)

@@ -9,13 +9,10 @@ import (
 	"layeh.com/radius"
 
 	"sallyport/internal/login"
+	"sallyport/radiusd/wire"
 )
 
 const (
-	codeAccessAccept    = byte(radius.CodeAccessAccept)
-	codeAccessReject    = byte(radius.CodeAccessReject)
-	codeAccessChallenge = byte(radius.CodeAccessChallenge)
-
 	protocol = "radius"
 
 	promptNoEcho, promptEcho = 0, 1 // RFC 2869 section 5.10
@@ -38,7 +35,7 @@ func (s *Server) handle(r *request) {
 	defer s.forget(r)
 	tools := s.tools.Get().(*toolbox)
 	defer s.tools.Put(tools)
-	outcome := s.judge(ln.ctx, r, tools.digester)
+	outcome := s.judge(ln.ctx, r, tools.Digester)
 	if packet := s.answer(r, tools, outcome); packet != nil {
 		ln.out.post(r, packet)
 	}
@@ -80,9 +77,9 @@ func (s *Server) answer(r *request, tools *toolbox, outcome login.Outcome) []byt
 	}
 	t := r.client.tally
 	switch packet[0] {
-	case codeAccessAccept:
+	case wire.CodeAccessAccept:
 		t.accepts.Add(1)
-	case codeAccessChallenge:
+	case wire.CodeAccessChallenge:
 		t.challenges.Add(1)
 	default:
 		t.rejects.Add(1)
@@ -103,27 +100,27 @@ const (
 )
 
 // prepare makes an attempt of the request, and tells how to ask about it; for wayRefuse, why.
-func (s *Server) prepare(r *request, d *digester) (a login.Attempt, w way, why login.Reason) {
+func (s *Server) prepare(r *request, d *wire.Digester) (a login.Attempt, w way, why login.Reason) {
 	c, v := r.client, &r.view
 	a = s.attempt(r)
 	if why := s.unsupported(r); why != dropNone {
 		s.drop(c, why, r.from.Addr())
 		return a, wayRefuse, login.Reason(why.String())
 	}
-	if v.state.present() && !r.opened {
+	if v.State.Present() && !r.opened {
 		return a, wayRefuse, login.ReasonStateUnknown
 	}
-	var clear [maxPassword]byte
+	var clear [wire.MaxPassword]byte
 	typed := ""
-	if v.password.present() {
-		typed = string(d.password(c.key, v.password.in(r.packet), r.packet[4:headerSize], clear[:]))
-		clear = [maxPassword]byte{}
+	if v.Password.Present() {
+		typed = string(d.Password(c.key, v.Password.In(r.packet), r.packet[4:wire.HeaderSize], clear[:]))
+		clear = [wire.MaxPassword]byte{}
 	}
 	switch {
 	case r.opened:
 		a.Code = login.NewSecret(typed)
 		return a, wayFinish, ""
-	case !v.password.present():
+	case !v.Password.Present():
 		return a, wayRefuse, login.ReasonPasswordMissing
 	case c.Mode == Challenge:
 		a.Password = login.NewSecret(typed)
@@ -138,7 +135,7 @@ func (s *Server) prepare(r *request, d *digester) (a login.Attempt, w way, why l
 }
 
 // judge has the Gate decide a request, and waits for it.
-func (s *Server) judge(ctx context.Context, r *request, d *digester) login.Outcome {
+func (s *Server) judge(ctx context.Context, r *request, d *wire.Digester) login.Outcome {
 	a, w, why := s.prepare(r, d)
 	switch w {
 	case wayBegin:
@@ -153,7 +150,7 @@ func (s *Server) judge(ctx context.Context, r *request, d *digester) login.Outco
 }
 
 // ask has the Gate decide a request at once, if nothing slow is to be checked. The outcome follows.
-func (s *Server) ask(r *request, d *digester) (login.Asked, bool) {
+func (s *Server) ask(r *request, d *wire.Digester) (login.Asked, bool) {
 	if s.asker == nil || r.client.Mode != Code && !r.opened {
 		return login.Asked{}, false
 	}
@@ -171,13 +168,13 @@ func (s *Server) ask(r *request, d *digester) (login.Asked, bool) {
 // unsupported tells which way of logging in the request asks for, if it is one that is refused.
 func (s *Server) unsupported(r *request) dropReason {
 	v := &r.view
-	if v.eap.present() {
+	if v.EAP.Present() {
 		return refuseEAP
 	}
-	if v.chap || v.msCHAP {
+	if v.CHAP.Present() || v.MSResponse.Present() || v.MSResponse2.Present() {
 		return refuseMethod
 	}
-	if service, ok := uint32In(r.packet, v.service); ok && service == authorizeOnly {
+	if service, ok := wire.Uint32In(r.packet, v.Service); ok && service == wire.AuthorizeOnly {
 		return refuseService
 	}
 	return dropNone
@@ -188,7 +185,7 @@ func (s *Server) unsupported(r *request) dropReason {
 func (s *Server) attempt(r *request) login.Attempt {
 	c, v, b := r.client, &r.view, r.packet
 	a := login.Attempt{
-		ID: login.NewID(), Name: v.userName.text(b), Protocol: protocol, Source: r.from,
+		ID: login.NewID(), Name: v.UserName.Text(b), Protocol: protocol, Source: r.from,
 		System: c.system, Capability: login.MayLogin, Origin: c.Name,
 		Detail: r.detail[:0],
 	}
@@ -197,18 +194,18 @@ func (s *Server) attempt(r *request) login.Attempt {
 			a.Detail = append(a.Detail, login.Detail{Key: key, Value: value})
 		}
 	}
-	if calling := v.calling.text(b); calling != "" {
+	if calling := v.Calling.Text(b); calling != "" {
 		if c.Mode != Code && !r.opened { // a password is to be checked, which costs
 			a.Origin += " " + calling
 		}
 		note("calling_station", calling)
 	}
-	note("called_station", v.called.text(b))
-	note("nas_identifier", v.nasID.text(b))
-	if ip := addrIn(b, v.nasIP); ip != "" {
+	note("called_station", v.Called.Text(b))
+	note("nas_identifier", v.NASID.Text(b))
+	if ip := wire.AddrIn(b, v.NASIP); ip != "" {
 		note("nas_ip", ip)
 	} else {
-		note("nas_ip", addrIn(b, v.nasIPv6))
+		note("nas_ip", wire.AddrIn(b, v.NASIPv6))
 	}
 	return a
 }
@@ -216,53 +213,53 @@ func (s *Server) attempt(r *request) login.Attempt {
 // render is the one place where an outcome becomes bytes. Whatever is neither accepted nor challenged is rejected.
 func (s *Server) render(r *request, tools *toolbox, outcome login.Outcome) (packet []byte, ok bool) {
 	c, id := r.client, r.packet[1]
-	var out reply
+	var out wire.Writer
 	if grant, accepted := outcome.Accepted(); accepted {
-		out.begin(tools.buf[:], codeAccessAccept, id)
-		out.addText(attrReplyMessage, cutText(outcome.Sentence(), maxValue))
+		out.Begin(tools.buf[:], wire.CodeAccessAccept, id)
+		out.AddText(wire.AttrReplyMessage, cutText(outcome.Sentence(), wire.MaxValue))
 		s.addGrant(&out, r.settings.replies[grant.Rule], grant)
 	} else if progress, challenged := outcome.Challenged(); challenged {
-		out.begin(tools.buf[:], codeAccessChallenge, id)
-		var sealed [2 * maxValue]byte
+		out.Begin(tools.buf[:], wire.CodeAccessChallenge, id)
+		var sealed [2 * wire.MaxValue]byte
 		state := s.box.Seal(sealed[:0], c.stateAAD, progress.MarshalBinary())
-		if len(state) > maxValue {
+		if len(state) > wire.MaxValue {
 			return nil, false
 		}
-		out.add(attrState, state)
-		out.addText(attrReplyMessage, c.Prompt)
+		out.Add(wire.AttrState, state)
+		out.AddText(wire.AttrReplyMessage, c.Prompt)
 		echo := uint32(promptEcho)
 		if c.NoEcho {
 			echo = promptNoEcho
 		}
-		out.addUint32(attrPrompt, echo)
+		out.AddUint32(wire.AttrPrompt, echo)
 		if r.settings.challengeFor > 0 {
-			out.addUint32(attrSessionTime, r.settings.challengeFor)
+			out.AddUint32(wire.AttrSessionTime, r.settings.challengeFor)
 		}
 	} else {
-		out.begin(tools.buf[:], codeAccessReject, id)
-		out.addText(attrReplyMessage, cutText(outcome.Sentence(), maxValue))
-		if r.view.eap.present() {
-			out.add(attrEAPMessage, eapFailure(r.view.eap.in(r.packet)))
+		out.Begin(tools.buf[:], wire.CodeAccessReject, id)
+		out.AddText(wire.AttrReplyMessage, cutText(outcome.Sentence(), wire.MaxValue))
+		if r.view.EAP.Present() {
+			out.Add(wire.AttrEAPMessage, eapFailure(r.view.EAP.In(r.packet)))
 		}
 	}
-	out.copyProxyStates(r.packet, &r.view)
-	if len(out.buf) > maxPacket {
+	out.CopyProxyStates(r.packet, &r.view)
+	if out.Len() > wire.MaxPacket {
 		return nil, false
 	}
-	return out.sign(tools.digester, c.key, r.packet[4:headerSize]), true
+	return out.Sign(tools.Digester, c.key, r.packet[4:wire.HeaderSize]), true
 }
 
 // addGrant adds what the rule's reply says, and the rule's bounds on time where the reply says nothing of them.
-func (s *Server) addGrant(out *reply, by *Reply, grant login.Grant) {
+func (s *Server) addGrant(out *wire.Writer, by *Reply, grant login.Grant) {
 	if by == nil {
 		by = new(Reply)
 	}
-	out.buf = append(out.buf, by.wire...)
+	out.AddEncoded(by.wire)
 	if grant.Max > 0 && !by.sessionTimeout {
-		out.addUint32(attrSessionTime, seconds(grant.Max))
+		out.AddUint32(wire.AttrSessionTime, seconds(grant.Max))
 	}
 	if grant.Idle > 0 && !by.idleTimeout {
-		out.addUint32(attrIdleTime, seconds(grant.Idle))
+		out.AddUint32(wire.AttrIdleTime, seconds(grant.Idle))
 	}
 }
 

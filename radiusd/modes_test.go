@@ -16,6 +16,7 @@ import (
 	"layeh.com/radius/rfc2869"
 
 	"sallyport/internal/login"
+	"sallyport/radiusd/wire"
 )
 
 // Each mode lets the right person through, once, and its Accept carries what the rule says (P1, P2).
@@ -219,7 +220,7 @@ func TestStateAcrossServers(t *testing.T) {
 	n := r.nas()
 	p := n.ask(n.request(1, pap("alice", password)...))
 	state := rfc2865.State_Get(p)
-	if len(state) > maxValue {
+	if len(state) > wire.MaxValue {
 		t.Fatalf("State has %d octets", len(state))
 	}
 	c := r.server.settings.Load().list[0]

@@ -13,6 +13,8 @@ import (
 	"layeh.com/radius"
 	"layeh.com/radius/rfc2865"
 	"layeh.com/radius/rfc2869"
+
+	"sallyport/radiusd/wire"
 )
 
 // ProbeOptions say how Probe shall log in.
@@ -79,8 +81,8 @@ type prober struct {
 	ProbeOptions
 	report *ProbeReport
 	conn   *net.UDPConn
-	key    *sharedSecret
-	digest *digester
+	key    *wire.Secret
+	digest *wire.Digester
 	id     byte
 }
 
@@ -104,7 +106,7 @@ func Probe(ctx context.Context, o ProbeOptions) (ProbeReport, error) {
 	}
 	conn := dialed.(*net.UDPConn)
 	defer conn.Close()
-	p := &prober{ProbeOptions: o, report: &report, conn: conn, key: newSharedSecret(o.Secret), digest: newDigester()}
+	p := &prober{ProbeOptions: o, report: &report, conn: conn, key: wire.NewSecret(o.Secret), digest: wire.NewDigester()}
 	p.statusServer(ctx)
 	err = p.login(ctx)
 	if errors.Is(err, errNoAnswer) {
@@ -125,7 +127,7 @@ func (p *prober) statusServer(ctx context.Context) {
 		p.report.Findings = append(p.report.Findings, Finding{"status_server", Note, "no answer: it may be off for this client"})
 		return
 	}
-	p.report.found(answer[0] == codeAccessAccept, "status_server", "answered with "+radius.Code(answer[0]).String())
+	p.report.found(answer[0] == wire.CodeAccessAccept, "status_server", "answered with "+radius.Code(answer[0]).String())
 }
 
 // login does as many rounds as the mode has.
@@ -138,7 +140,7 @@ func (p *prober) login(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if answer[0] == codeAccessChallenge {
+	if answer[0] == wire.CodeAccessChallenge {
 		p.report.Outcome = "challenge"
 		state, ok := p.challenge(answer)
 		if !ok || p.Code == nil {
@@ -153,11 +155,11 @@ func (p *prober) login(ctx context.Context) error {
 		}
 	}
 	switch answer[0] {
-	case codeAccessAccept:
+	case wire.CodeAccessAccept:
 		p.report.Outcome = "accept"
-	case codeAccessReject:
+	case wire.CodeAccessReject:
 		p.report.Outcome = "reject"
-	case codeAccessChallenge:
+	case wire.CodeAccessChallenge:
 		p.report.Outcome = "challenge"
 	default:
 		p.report.found(false, "code", "answered with "+radius.Code(answer[0]).String())
@@ -243,7 +245,7 @@ func (p *prober) request(code radius.Code, fill func(*radius.Packet) error) ([]b
 	}
 	p.id++
 	r.Identifier = p.id
-	if err := rfc2869.MessageAuthenticator_Set(r, make([]byte, authenticatorSize)); err != nil {
+	if err := rfc2869.MessageAuthenticator_Set(r, make([]byte, wire.AuthenticatorSize)); err != nil {
 		return nil, err
 	}
 	if fill != nil {
@@ -263,14 +265,14 @@ func (p *prober) request(code radius.Code, fill func(*radius.Packet) error) ([]b
 	if err != nil {
 		return nil, err
 	}
-	copy(packet[messageAuthAt:], p.digest.messageAuth(p.key, packet, packet[4:headerSize], messageAuthAt))
+	copy(packet[wire.MessageAuthAt:], p.digest.MessageAuth(p.key, packet, packet[4:wire.HeaderSize], wire.MessageAuthAt))
 	return packet, nil
 }
 
 // exchange sends a request, up to so many times within the timeout, and returns the first answer with its identifier
 // whose Response Authenticator is right. Others are counted as forged, and passed over (RFC 2865 section 3).
 func (p *prober) exchange(ctx context.Context, request []byte, times int) ([]byte, time.Duration, error) {
-	buf := make([]byte, maxPacket)
+	buf := make([]byte, wire.MaxPacket)
 	began := time.Now()
 	for range times {
 		if _, err := p.conn.Write(request); err != nil {
@@ -294,11 +296,11 @@ func (p *prober) exchange(ctx context.Context, request []byte, times int) ([]byt
 			if err != nil {
 				return nil, 0, fmt.Errorf("%w: %w", errNoAnswer, err) // mostly: nothing listens there
 			}
-			answer, why := header(buf[:n])
-			if why != dropNone || answer[1] != request[1] {
+			answer, why := wire.Header(buf[:n])
+			if why != wire.None || answer[1] != request[1] {
 				continue
 			}
-			if !bytes.Equal(answer[4:headerSize], p.digest.responseAuth(p.key, answer, request[4:headerSize])) {
+			if !bytes.Equal(answer[4:wire.HeaderSize], p.digest.ResponseAuth(p.key, answer, request[4:wire.HeaderSize])) {
 				p.report.found(false, "response_authenticator", "an answer is not signed with this secret")
 				continue
 			}
@@ -313,22 +315,22 @@ func (p *prober) exchange(ctx context.Context, request []byte, times int) ([]byt
 
 // inspect looks at what every answer must have.
 func (p *prober) inspect(request, answer []byte) {
-	var v view
-	if why := v.parse(answer); why != dropNone {
+	var v wire.View
+	if why := v.Parse(answer); why != wire.None {
 		p.report.found(false, "attributes", why.String())
 		return
 	}
 	p.report.found(true, "response_authenticator", "")
-	off := int(v.messageAuth.off)
+	off := v.MessageAuth.At()
 	p.report.found(off != 0, "message_authenticator", "none: the answer could be forged (CVE-2024-3596)")
 	if off != 0 {
-		want := p.digest.messageAuth(p.key, answer, request[4:headerSize], off)
-		p.report.found(bytes.Equal(want, answer[off:off+authenticatorSize]), "message_authenticator_value", "it is wrong")
-		p.report.found(off == messageAuthAt, "message_authenticator_first", "it is not the first attribute, which leaves room for forgery")
+		want := p.digest.MessageAuth(p.key, answer, request[4:wire.HeaderSize], off)
+		p.report.found(bytes.Equal(want, answer[off:off+wire.AuthenticatorSize]), "message_authenticator_value", "it is wrong")
+		p.report.found(off == wire.MessageAuthAt, "message_authenticator_first", "it is not the first attribute, which leaves room for forgery")
 	}
 	var states []string
-	for i := headerSize; i+1 < len(answer); i += int(answer[i+1]) {
-		if answer[i] == attrProxyState {
+	for i := wire.HeaderSize; i+1 < len(answer); i += int(answer[i+1]) {
+		if answer[i] == wire.AttrProxyState {
 			states = append(states, string(answer[i+2:i+int(answer[i+1])]))
 		}
 	}

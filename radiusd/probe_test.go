@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"sallyport/radiusd/wire"
 )
 
 func given(s string) func() (string, error) { return func() (string, error) { return s, nil } }
@@ -82,7 +84,7 @@ func badServer(t *testing.T, answer func(request []byte, n int) []byte) string {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		buf := make([]byte, maxPacket)
+		buf := make([]byte, wire.MaxPacket)
 		for n := 0; ; n++ {
 			k, from, err := conn.ReadFrom(buf)
 			if err != nil {
@@ -98,11 +100,11 @@ func badServer(t *testing.T, answer func(request []byte, n int) []byte) string {
 }
 
 func TestProbeFindsFaults(t *testing.T) {
-	key, d := newSharedSecret([]byte(testSecret)), newDigester()
+	key, d := wire.NewSecret([]byte(testSecret)), wire.NewDigester()
 	signed := func(code byte, request, attrs []byte) []byte {
 		a := append([]byte{code, request[1], 0, 0}, make([]byte, 16)...)
-		a = setLength(append(a, attrs...), headerSize+len(attrs))
-		copy(a[4:], d.responseAuth(key, a, request[4:headerSize]))
+		a = setLength(append(a, attrs...), wire.HeaderSize+len(attrs))
+		copy(a[4:], d.ResponseAuth(key, a, request[4:wire.HeaderSize]))
 		return a
 	}
 	proxy := "\x21\x0bprobe-one\x21\x0bprobe-two"

@@ -18,9 +18,11 @@ import (
 	"unicode/utf8"
 
 	"layeh.com/radius/dictionary"
+
+	"sallyport/radiusd/wire"
 )
 
-// maxReply bounds the bytes of one rule's reply attributes, so that they fit into a packet beside maxProxyState and
+// maxReply bounds the bytes of one rule's reply attributes, so that they fit into a packet beside wire.MaxProxyState and
 // the server's own attributes.
 const maxReply = 2048
 
@@ -180,14 +182,14 @@ func (r *Reply) compile(name string, values []string, seen map[string]string) (e
 func (r *Reply) append(k known, value []byte) {
 	t := byte(k.OID[0])
 	if k.vendor != 0 {
-		r.wire = append(r.wire, attrVendor, byte(len(value)+8))
+		r.wire = append(r.wire, wire.AttrVendor, byte(len(value)+8))
 		r.wire = binary.BigEndian.AppendUint32(r.wire, k.vendor)
 	}
 	r.wire = append(r.wire, t, byte(len(value)+2))
 	r.wire = append(r.wire, value...)
 	if k.vendor == 0 {
-		r.sessionTimeout = r.sessionTimeout || t == attrSessionTime
-		r.idleTimeout = r.idleTimeout || t == attrIdleTime
+		r.sessionTimeout = r.sessionTimeout || t == wire.AttrSessionTime
+		r.idleTimeout = r.idleTimeout || t == wire.AttrIdleTime
 	}
 }
 
@@ -226,7 +228,7 @@ func (k known) encode(value string, tag byte) ([]byte, error) {
 	if tag != 0 {
 		b = slices.Insert(b, 0, tag)
 	}
-	most := maxValue
+	most := wire.MaxValue
 	if k.vendor != 0 {
 		most = maxVendorValue
 	}

@@ -11,6 +11,7 @@ import (
 	"layeh.com/radius"
 
 	"sallyport/internal/login"
+	"sallyport/radiusd/wire"
 )
 
 // A resend gets the very bytes of the first answer and is judged once (P5; RFC 5080 section 2.2.2).
@@ -172,7 +173,7 @@ func TestCacheFull(t *testing.T) {
 		c.shards[i].most = 2
 	}
 	tl := new(tally)
-	packet := make([]byte, headerSize)
+	packet := make([]byte, wire.HeaderSize)
 	kept := make(map[cacheKey]string)
 	refused := 0
 	for i := range 10_000 {
@@ -220,7 +221,7 @@ func TestCacheShare(t *testing.T) {
 	c := newReplyCache()
 	greedy, modest := new(tally), new(tally)
 	greedy.cached.Store(maxCachedClient)
-	packet := make([]byte, headerSize)
+	packet := make([]byte, wire.HeaderSize)
 	if _, _, why := c.begin(key(1, 1), packet, greedy, 0, nil); why != dropCacheFull {
 		t.Errorf("the greedy one: %v", why)
 	}
@@ -239,7 +240,7 @@ func TestCacheOrder(t *testing.T) {
 		state = state*1664525 + 1013904223
 		return state >> 16 % n
 	}
-	packet := make([]byte, headerSize)
+	packet := make([]byte, wire.HeaderSize)
 	for i := range 20_000 {
 		now := time.Duration(i) * 10 * time.Millisecond
 		switch op := next(4); {

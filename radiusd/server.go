@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"sallyport/internal/login"
+	"sallyport/radiusd/wire"
 )
 
 const (
@@ -104,7 +105,7 @@ type Server struct {
 type request struct {
 	facts
 	control [maxControl]byte
-	buf     [maxPacket]byte
+	buf     [wire.MaxPacket]byte
 }
 
 // facts is what is known of a request beside its bytes. It is cleared when the request's memory is used again.
@@ -120,7 +121,7 @@ type facts struct {
 	client   *client
 	settings *settings // those that the client was found in, so that one request sees one configuration
 	packet   []byte    // buf without padding
-	view     view
+	view     wire.View
 	entry    *cached
 	lane     lane
 	opened   bool // the State is one of ours, and holds progress
@@ -131,8 +132,8 @@ type facts struct {
 
 // toolbox is what making a reply needs.
 type toolbox struct {
-	*digester
-	buf [maxPacket]byte
+	*wire.Digester
+	buf [wire.MaxPacket]byte
 }
 
 // NewServer makes a Server that knows no clients: SetConfig tells it. It starts nothing.
@@ -162,7 +163,7 @@ func NewServer(o Options) *Server {
 		s.status += " " + o.Node
 	}
 	s.requests.New = func() any { return new(request) }
-	s.tools.New = func() any { return &toolbox{digester: newDigester()} }
+	s.tools.New = func() any { return &toolbox{Digester: wire.NewDigester()} }
 	s.settings.Store(new(settings))
 	return s
 }
@@ -247,7 +248,7 @@ func (b *reader) admit(r *request) (given bool) {
 	why := b.screen(r, b.tools)
 	switch {
 	case why != dropNone:
-	case r.packet[0] == codeStatusServer:
+	case r.packet[0] == wire.CodeStatusServer:
 		why = b.answerStatus(r, b.tools)
 	default:
 		given, why = b.enqueue(r)
@@ -266,29 +267,29 @@ func (s *Server) screen(r *request, tools *toolbox) dropReason {
 		return dropUnknownClient
 	}
 	r.client = c
-	var why dropReason
-	if r.packet, why = header(r.buf[:r.n]); why != dropNone {
-		return why
+	var problem wire.Problem
+	if r.packet, problem = wire.Header(r.buf[:r.n]); problem != wire.None {
+		return dropOf(problem)
 	}
-	if code := r.packet[0]; code != codeAccessRequest && code != codeStatusServer {
+	if code := r.packet[0]; code != wire.CodeAccessRequest && code != wire.CodeStatusServer {
 		return dropCode
 	}
 	v := &r.view
-	if why = v.parse(r.packet); why != dropNone {
-		return why
+	if problem = v.Parse(r.packet); problem != wire.None {
+		return dropOf(problem)
 	}
 	t := c.tally
-	if v.messageAuth.present() {
-		if !tools.verified(c.key, r.packet, int(v.messageAuth.off)) {
+	if v.MessageAuth.Present() {
+		if !tools.Verified(c.key, r.packet, v.MessageAuth.At()) {
 			return dropAuthBad
 		}
 		t.withAuth.Add(1)
 	} else {
 		t.withoutAuth.Add(1)
-		if c.RequireMessageAuthenticator || r.packet[0] == codeStatusServer { // RFC 5997 section 3
+		if c.RequireMessageAuthenticator || r.packet[0] == wire.CodeStatusServer { // RFC 5997 section 3
 			return dropAuthMissing
 		}
-		if c.LimitProxyState && v.proxyStates > 0 {
+		if c.LimitProxyState && v.ProxyStates > 0 {
 			return dropProxyLimited
 		}
 	}
@@ -312,19 +313,19 @@ func (b *reader) enqueue(r *request) (given bool, why dropReason) {
 	}
 	r.entry = entry
 	c.tally.requests.Add(1)
-	if v.proxyStates > 0 {
+	if v.ProxyStates > 0 {
 		c.tally.proxyState.Add(1)
 	}
-	if !v.nasIP.present() && !v.nasID.present() && !v.nasIPv6.present() {
+	if !v.NASIP.Present() && !v.NASID.Present() && !v.NASIPv6.Present() {
 		c.tally.withoutNAS.Add(1)
 	}
 	r.lane, r.opened = laneFirst, false
-	if v.state.present() {
-		if r.progress, r.opened = b.openState(c, v.state.in(r.packet)); r.opened {
+	if v.State.Present() {
+		if r.progress, r.opened = b.openState(c, v.State.In(r.packet)); r.opened {
 			r.lane = laneSecond
 		}
 	}
-	if asked, ok := b.ask(r, b.tools.digester); ok {
+	if asked, ok := b.ask(r, b.tools.Digester); ok {
 		r.asked = asked
 		b.ln.pending.Add(1)
 		b.asked = append(b.asked, r)
@@ -354,11 +355,11 @@ func (s *Server) answerStatus(r *request, tools *toolbox) dropReason {
 	if s.ready() != nil {
 		return dropNotReady
 	}
-	var out reply
-	out.begin(tools.buf[:], codeAccessAccept, r.packet[1])
-	out.addText(attrReplyMessage, cutText(s.status, maxValue))
-	out.copyProxyStates(r.packet, &r.view)
-	r.listener.out.put(r, out.sign(tools.digester, c.key, r.packet[4:headerSize]))
+	var out wire.Writer
+	out.Begin(tools.buf[:], wire.CodeAccessAccept, r.packet[1])
+	out.AddText(wire.AttrReplyMessage, cutText(s.status, wire.MaxValue))
+	out.CopyProxyStates(r.packet, &r.view)
+	r.listener.out.put(r, out.Sign(tools.Digester, c.key, r.packet[4:wire.HeaderSize]))
 	c.tally.status.Add(1)
 	return dropNone
 }

@@ -22,6 +22,7 @@ import (
 	"layeh.com/radius/rfc2865"
 
 	"sallyport/internal/login"
+	"sallyport/radiusd/wire"
 )
 
 // No request of a burst is lost between the network and the workers.
@@ -200,7 +201,7 @@ func TestSockets(t *testing.T) {
 		if _, err := other.WriteTo(raw, to); err != nil {
 			t.Fatal(err)
 		}
-		buf := make([]byte, maxPacket)
+		buf := make([]byte, wire.MaxPacket)
 		k, from, err := other.ReadFrom(buf)
 		if err != nil || from.String() != to.String() {
 			t.Fatalf("from %v: %v", from, err)
