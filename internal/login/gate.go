@@ -62,13 +62,14 @@ type Gate struct {
 	policy        atomic.Pointer[Policy]
 	roster        *roster
 	used          *usedStates
+	sessions      *sessions
 	ghost         entry     // a stranger's stand-in, so that the same work is done for him
 	drafts        sync.Pool // of *draft
 	stopping      atomic.Bool
 	broken        atomic.Pointer[error] // a change that is recorded and could not be stored
 
 	// pause is held for reading from the moment that a decision changes memory until its record is submitted, and
-	// for writing while a snapshot is taken. Lock order: pause, roster.mu, entry.mu.
+	// for writing while a snapshot is taken. Lock order: pause, sessions.mu, roster.mu, entry.mu.
 	pause sync.RWMutex
 }
 
@@ -81,7 +82,7 @@ func New(o Options) (*Gate, error) {
 	params := otp.Default()
 	g := &Gate{
 		log: o.Log, now: o.Now, blind: o.Blind, exceptionLive: o.ExceptionLive,
-		roster: newRoster(), used: newUsedStates(),
+		roster: newRoster(), used: newUsedStates(), sessions: newSessions(),
 		ghost: entry{profile: new(profile), devices: []device{{params: &params, seed: string(seed), last: neverUsed}}},
 	}
 	if g.exceptionLive == nil {

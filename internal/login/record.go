@@ -159,7 +159,9 @@ func (g *Gate) judgeAccess(rec *audit.Record, e *entry, gr Grant, a *Attempt, po
 }
 
 // Note records an event and returns when it is durable.
-func (g *Gate) Note(_ context.Context, ev Event) (audit.Receipt, error) {
+func (g *Gate) Note(_ context.Context, ev Event) (audit.Receipt, error) { return g.note(ev) }
+
+func (g *Gate) note(ev Event) (audit.Receipt, error) {
 	a := ev.Attempt
 	if ev.Grant != nil {
 		a.ID, a.Name = ev.Grant.Attempt, ev.Grant.Person
@@ -180,7 +182,16 @@ func (g *Gate) Note(_ context.Context, ev Event) (audit.Receipt, error) {
 	for _, d := range ev.Detail {
 		rec.Detail = append(rec.Detail, audit.Detail{Key: d.Key, Value: d.Value})
 	}
-	g.log.Submit(&d.pending, rec, nil)
+	g.pause.RLock()
+	if isSession(ev.Event) {
+		g.sessions.mu.Lock()
+		g.log.Submit(&d.pending, rec, nil)
+		g.sessions.apply(rec)
+		g.sessions.mu.Unlock()
+	} else {
+		g.log.Submit(&d.pending, rec, nil)
+	}
+	g.pause.RUnlock()
 	return d.pending.Wait()
 }
 

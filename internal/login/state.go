@@ -75,6 +75,7 @@ type snapshot struct {
 	Accepted map[string]acceptance     // by token; those that may still be repeated
 	Failures map[string]throttle.State // by person
 	Used     []audit.Effect
+	Sessions []Session
 }
 
 // Restore sets the state from a snapshot's bytes, before Replay and before LoadPerson.
@@ -92,6 +93,9 @@ func (g *Gate) Restore(state []byte) error {
 	for person, st := range s.Failures {
 		g.roster.failures[person] = st
 	}
+	for i := range s.Sessions {
+		g.sessions.put(&s.Sessions[i])
+	}
 	now := g.now()
 	for _, x := range s.Used {
 		if err := g.replayUsed(x, now); err != nil {
@@ -104,6 +108,11 @@ func (g *Gate) Restore(state []byte) error {
 // Replay applies a record's effects: at start for each record since the snapshot, and while running for the
 // records that admin verbs make. Records of the gate's own decisions were applied when they were made.
 func (g *Gate) Replay(rec *audit.Record) error {
+	if isSession(rec.Event) {
+		g.sessions.mu.Lock()
+		g.sessions.apply(rec)
+		g.sessions.mu.Unlock()
+	}
 	for _, x := range rec.Effects {
 		if x.Set == effectUsed {
 			if err := g.replayUsed(x, g.now()); err != nil {
@@ -169,7 +178,7 @@ func (g *Gate) Snapshot(write func(state []byte) error) error {
 	if _, err := g.log.Flush(); err != nil {
 		return err
 	}
-	s := snapshot{Version: 1, Steps: make(map[string]int64), Accepted: make(map[string]acceptance), Failures: make(map[string]throttle.State), Used: g.used.list()}
+	s := snapshot{Version: 1, Steps: make(map[string]int64), Accepted: make(map[string]acceptance), Failures: make(map[string]throttle.State), Used: g.used.list(), Sessions: g.sessions.list()}
 	r := g.roster
 	r.mu.RLock()
 	now := g.now().UnixMilli()

@@ -175,7 +175,10 @@ type Joint struct {
 }
 
 // Detail is one further fact of a record. Key is lower_snake; Value is sanitised when it is recorded.
-type Detail struct{ Key, Value string }
+type Detail struct {
+	Key   string `json:"key"`
+	Value string `json:"value"`
+}
 
 // Reason is the log's name for how an attempt ended. It is never shown to the person who tries (P6).
 type Reason string
@@ -212,6 +215,8 @@ const (
 	ReasonLogDown         Reason = "log_unavailable"
 	ReasonStoreDown       Reason = "store_unavailable"
 	ReasonStopping        Reason = "stopping"
+
+	ReasonGatewayRestarted Reason = "gateway_restarted"
 )
 
 // Errors that a FirstFactor returns. Any other error counts as ErrUnavailable.
