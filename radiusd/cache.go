@@ -26,7 +26,7 @@ const (
 // cacheKey is what makes two requests resends of each other, beside their content (RFC 5080 section 2.2.2).
 type cacheKey struct {
 	src      netip.AddrPort
-	listener uint32
+	road     uint32
 	id, code byte
 }
 
@@ -107,6 +107,9 @@ func (c *replyCache) begin(k cacheKey, packet []byte, t *tally, now time.Duratio
 
 // finish keeps the reply for resends, and reports whether it is still wanted.
 func (c *replyCache) finish(e *cached, reply []byte, now time.Duration) bool {
+	if e == nil { // not looked for there
+		return true
+	}
 	s := c.shard(&e.key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -127,6 +130,9 @@ func (c *replyCache) finish(e *cached, reply []byte, now time.Duration) bool {
 
 // abort forgets a request that got no answer, so that its resend is judged.
 func (c *replyCache) abort(e *cached) {
+	if e == nil {
+		return
+	}
 	s := c.shard(&e.key)
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -3,13 +3,19 @@ package radiusd
 import (
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"net/netip"
+	"slices"
 	"strings"
+	"text/template"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/gaissmai/bart"
+	"golang.org/x/text/encoding"
+	"golang.org/x/text/encoding/htmlindex"
 
 	"sallyport/internal/login"
 	"sallyport/radiusd/wire"
@@ -54,9 +60,72 @@ type Client struct {
 	// StatusServer answers Status-Server (RFC 5997).
 	StatusServer bool
 
-	Prompt string // Reply-Message of a challenge; empty: DefaultPrompt
-	NoEcho bool   // Prompt attribute 0 (No-Echo) instead of 1 (Echo)
+	Methods []Method    // by which people may log in; empty: all that the mode can take
+	Joint   login.Joint // how password and code stand in one field, in mode Append
+	Charset string      // what people's keyboards make where it is not UTF-8, by its name in the Encoding standard; empty: UTF-8 alone
+	Quirks  []Quirk
+
+	// Prompt is the Reply-Message of a challenge; empty: DefaultPrompt. It is a template (text/template) of a Prompting.
+	Prompt string
+	NoEcho bool // Prompt attribute 0 (No-Echo) instead of 1 (Echo)
+
+	// SessionClass sends the attempt's id as a Class at the Accept, so that accounting tells which login it belongs to.
+	SessionClass bool
+	// Certificate says whom a connection over TLS must prove to be: a DNS name of the certificate, or "uri:", "cn:" or
+	// "sha256:" and the URI, common name or fingerprint. The client is then reached by TLS alone, and Prefix may be empty.
+	Certificate string
 }
+
+// Method is a way of proving a password or code over RADIUS.
+type Method string
+
+// The methods. EAP needs Config.EAP.
+const (
+	PAP      Method = "pap"
+	CHAP     Method = "chap"
+	MSCHAPv2 Method = "mschapv2"
+	EAP      Method = "eap"
+)
+
+type methods uint8
+
+const (
+	methodPAP methods = 1 << iota
+	methodCHAP
+	methodMSCHAPv2
+	methodEAP
+)
+
+func (m Method) bit() (methods, bool) {
+	switch m {
+	case PAP:
+		return methodPAP, true
+	case CHAP:
+		return methodCHAP, true
+	case MSCHAPv2:
+		return methodMSCHAPv2, true
+	case EAP:
+		return methodEAP, true
+	}
+	return 0, false
+}
+
+// Quirk is something that a vendor's product does and no standard has.
+type Quirk string
+
+// FortiGateMSCHAPv2 is that of FortiGates that were told to use MS-CHAPv2: they answer a challenge for a code by another
+// MS-CHAP2-Response, in which the code stands readable from the third byte on.
+const FortiGateMSCHAPv2 Quirk = "fortigate-mschapv2-challenge"
+
+// Prompting is what a prompt may tell.
+type Prompting struct {
+	Client string // the client's name here
+	Node   string // the gateway's
+	Name   string // as the person typed it
+}
+
+// DefaultFurther is asked when a person's directory asks something without saying what.
+const DefaultFurther = "Answer: "
 
 // Config is what a configuration says about RADIUS. SetConfig takes it as a whole.
 type Config struct {
@@ -69,17 +138,23 @@ type Config struct {
 // client is a Client made ready for packets. It is immutable, but for its tally.
 type client struct {
 	Client
-	key      *wire.Secret
-	stateAAD []byte
-	system   login.System
-	proofs   []login.Proof // mode Code: the NAS has checked a password
-	tally    *tally
+	key       *wire.Secret
+	charset   encoding.Encoding  // nil: UTF-8
+	prompt    *template.Template // nil: Prompt is plain text
+	methods   methods
+	fortiGate bool
+	stateAAD  []byte
+	system    login.System
+	proofs    []login.Proof // mode Code: the NAS has checked a password
+	tally     *tally
 }
 
 // settings is a Config made ready for packets. It is immutable.
 type settings struct {
 	clients      bart.Table[*client]
+	certificates map[string]*client // by what a certificate says, see identities
 	list         []*client
+	names        map[string]*client
 	replies      map[string]*Reply
 	challengeFor uint32 // seconds, 0: not said
 }
@@ -118,7 +193,7 @@ func plainPrefix(p netip.Prefix) (netip.Prefix, error) {
 // Validate returns every mistake in c.
 func (c *Config) Validate() []error {
 	var errs []error
-	names, prefixes := make(map[string]bool), make(map[netip.Prefix]string)
+	names, prefixes, certificates := make(map[string]bool), make(map[netip.Prefix]string), make(map[string]string)
 	for i := range c.Clients {
 		cl := &c.Clients[i]
 		for _, err := range cl.validate() {
@@ -128,6 +203,13 @@ func (c *Config) Validate() []error {
 			errs = append(errs, fmt.Errorf("client %q: the name stands twice", cl.Name))
 		}
 		names[cl.Name] = true
+		if cl.Certificate != "" {
+			if other, taken := certificates[certificateKey(cl.Certificate)]; taken {
+				errs = append(errs, fmt.Errorf("client %q: certificate %q is already that of client %q", cl.Name, cl.Certificate, other))
+			}
+			certificates[certificateKey(cl.Certificate)] = cl.Name
+			continue
+		}
 		p, err := plainPrefix(cl.Prefix)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("client %q: %w", cl.Name, err))
@@ -150,6 +232,7 @@ func (c *Client) validate() []error {
 		errs = append(errs, errors.New("no name"))
 	}
 	switch {
+	case c.overTLS(): // the secret is "radsec" (RFC 6614 section 2.3)
 	case len(c.Secret) == 0: // RFC 2865 section 3
 		errs = append(errs, errors.New("the shared secret is empty"))
 	case len(c.Secret) > maxSecret:
@@ -160,18 +243,91 @@ func (c *Client) validate() []error {
 	default:
 		errs = append(errs, fmt.Errorf("mode %q: want challenge, append or code", string(c.Mode)))
 	}
-	if len(c.Prompt) > wire.MaxValue {
-		errs = append(errs, fmt.Errorf("the prompt has %d octets, and Reply-Message holds %d", len(c.Prompt), wire.MaxValue))
+	for _, m := range c.Methods {
+		if _, ok := m.bit(); !ok {
+			errs = append(errs, fmt.Errorf("method %q: want pap, chap, mschapv2 or eap", string(m)))
+		}
 	}
-	if !utf8.ValidString(c.Prompt) || strings.ContainsRune(c.Prompt, 0) {
-		errs = append(errs, errors.New("the prompt is not UTF-8 text"))
+	for _, q := range c.Quirks {
+		if q != FortiGateMSCHAPv2 {
+			errs = append(errs, fmt.Errorf("quirk %q: want %s", string(q), FortiGateMSCHAPv2))
+		}
+	}
+	if _, err := charsetOf(c.Charset); err != nil {
+		errs = append(errs, err)
+	}
+	if _, err := c.compilePrompt(); err != nil {
+		errs = append(errs, err)
 	}
 	return errs
+}
+
+func (c *Client) overTLS() bool { return c.Certificate != "" }
+
+// charsetOf finds a charset by its name in the Encoding standard (https://encoding.spec.whatwg.org), which has those that
+// are in use; nil is UTF-8.
+func charsetOf(name string) (encoding.Encoding, error) {
+	if name == "" {
+		return nil, nil
+	}
+	e, err := htmlindex.Get(name)
+	if err != nil {
+		return nil, fmt.Errorf("charset %q is not known: windows-1252 and iso-8859-15 are the usual ones", name)
+	}
+	if canonical, err := htmlindex.Name(e); err == nil && canonical == "utf-8" {
+		return nil, nil
+	}
+	return e, nil
+}
+
+// compilePrompt returns nil when the prompt is plain text.
+func (c *Client) compilePrompt() (*template.Template, error) {
+	switch {
+	case !utf8.ValidString(c.Prompt) || strings.ContainsRune(c.Prompt, 0):
+		return nil, errors.New("the prompt is not UTF-8 text")
+	case !strings.Contains(c.Prompt, "{{"):
+		if len(c.Prompt) > wire.MaxValue {
+			return nil, fmt.Errorf("the prompt has %d octets, and Reply-Message holds %d", len(c.Prompt), wire.MaxValue)
+		}
+		return nil, nil
+	}
+	t, err := template.New("prompt").Parse(c.Prompt)
+	if err == nil {
+		err = t.Execute(io.Discard, Prompting{})
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the prompt is no template of {{.Client}}, {{.Node}} and {{.Name}}: %w", err)
+	}
+	if strings.Contains(c.Prompt, ".Name") && !c.RequireMessageAuthenticator && !c.overTLS() {
+		return nil, errors.New("the prompt repeats what a person typed, which helps whoever forges answers to requests without Message-Authenticator (CVE-2024-3596)")
+	}
+	return t, nil
+}
+
+// promptFor is the question for the code.
+func (c *client) promptFor(r *request, node string) string {
+	if c.prompt == nil {
+		return c.Prompt
+	}
+	var text strings.Builder
+	name := strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, r.view.UserName.Text(r.packet))
+	if c.prompt.Execute(&text, Prompting{Client: c.Name, Node: node, Name: cutText(name, login.MaxName)}) != nil {
+		return DefaultPrompt
+	}
+	return cutText(text.String(), wire.MaxValue)
 }
 
 // Warnings tells what is permitted and yet unwise about c, a sentence each.
 func (c *Client) Warnings() []string {
 	var w []string
+	if c.overTLS() {
+		return nil
+	}
 	if len(c.Secret) <= weakSecret {
 		w = append(w, fmt.Sprintf("the shared secret has only %d octets; 24 random ones resist guessing", len(c.Secret)))
 	}
@@ -192,7 +348,7 @@ func (c *Config) ready(old *settings) (*settings, error) {
 	if errs := c.Validate(); len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}
-	s := &settings{replies: make(map[string]*Reply, len(c.Replies)), challengeFor: uint32(c.ChallengeFor / time.Second)}
+	s := &settings{certificates: make(map[string]*client), names: make(map[string]*client), replies: make(map[string]*Reply, len(c.Replies)), challengeFor: uint32(c.ChallengeFor / time.Second)}
 	for rule, r := range c.Replies {
 		s.replies[rule] = r
 	}
@@ -218,11 +374,26 @@ func (c *Config) ready(old *settings) (*settings, error) {
 		if cl.Prompt == "" {
 			cl.Prompt = DefaultPrompt
 		}
+		cl.prompt, _ = cfg.compilePrompt()
+		cl.charset, _ = charsetOf(cfg.Charset)
+		cl.fortiGate = slices.Contains(cfg.Quirks, FortiGateMSCHAPv2)
+		for _, m := range cfg.Methods {
+			bit, _ := m.bit()
+			cl.methods |= bit
+		}
+		if cl.methods == 0 {
+			cl.methods = methodPAP | methodCHAP | methodMSCHAPv2 | methodEAP
+		}
 		cl.Tags = append([]string(nil), cfg.Tags...)
 		cl.stateAAD = append([]byte("radius state\x00"), cl.Name...)
 		cl.system = login.System{Name: cl.Name, Tags: cl.Tags, Class: cl.Class}
-		s.clients.Insert(cl.Prefix, cl)
-		s.list = append(s.list, cl)
+		if cl.overTLS() {
+			cl.key = wire.NewSecret([]byte(tlsSecret))
+			s.certificates[certificateKey(cl.Certificate)] = cl
+		} else {
+			s.clients.Insert(cl.Prefix, cl)
+		}
+		s.list, s.names[cl.Name] = append(s.list, cl), cl
 	}
 	return s, nil
 }

@@ -31,12 +31,25 @@ const (
 	dropReplySize
 	dropSend
 	dropPanic
+	dropConnections
+	dropHandshake
+	dropUnknownCertificate
+	dropConnection
 	// What follows is answered with a Reject, and counted here beside.
 	refuseEAP
 	refuseMethod
 	refuseService
 	dropReasons // how many there are
 )
+
+// ofForm reports whether the packet itself is wrong, or not the client's.
+func (d dropReason) ofForm() bool {
+	switch d {
+	case dropShort, dropLength, dropMalformed, dropTooMany, dropAuthBad, dropUnknownClient:
+		return true
+	}
+	return false
+}
 
 // dropOf is the reason for a packet with a problem of form.
 func dropOf(p wire.Problem) dropReason {
@@ -94,7 +107,7 @@ func (d dropReason) text() dropText {
 	case dropProxyOversize:
 		return dropText{"proxy_state_oversize", "no reply could repeat that much Proxy-State"}
 	case dropCode:
-		return dropText{"unsupported_code", "only Access-Request and Status-Server are answered on this port"}
+		return dropText{"unsupported_code", "requests for logins and accounting have ports of their own"}
 	case dropAuthMissing:
 		return dropText{"ma_missing", "update the client's firmware, or exempt the client from require_message_authenticator"}
 	case dropAuthBad:
@@ -123,6 +136,14 @@ func (d dropReason) text() dropText {
 		return dropText{"send_failed", ""}
 	case dropPanic:
 		return dropText{"panic", "this is a defect: please report it with the log"}
+	case dropConnections:
+		return dropText{"too_many_connections", "something opens connections and does not close them"}
+	case dropHandshake:
+		return dropText{"tls_handshake", "the client's certificate or its idea of ours is wrong, or it does not speak TLS 1.2"}
+	case dropUnknownCertificate:
+		return dropText{"unknown_certificate", "set the client's `certificate` to one of the names that the line tells"}
+	case dropConnection:
+		return dropText{"connection_broken", "the connection ended within a packet, or was silent there"}
 	case refuseEAP:
 		return dropText{"eap_to_pap_client", "the client speaks EAP (802.1X, or IKEv2 with EAP); set it to PAP"}
 	case refuseMethod:

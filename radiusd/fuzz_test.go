@@ -36,7 +36,7 @@ func fuzzServer(f *testing.F) (*Server, *listener, *seal.Ring) {
 		f.Fatal(err)
 	}
 	f.Cleanup(ln.close)
-	ln.ctx, ln.id = f.Context(), 1
+	ln.carried.ctx, ln.carried.id, ln.carried.serves, ln.carried.cached = f.Context(), 1, authentication, true
 	return s, ln, ring
 }
 
@@ -63,7 +63,7 @@ func FuzzPacket(f *testing.F) {
 			reader.messages[0].N = copy(reader.slots[0].buf[:], b)
 			reader.messages[0].Addr = &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 40000}
 			reader.take(1)
-			reader.answer()
+			reader.answerAll()
 			reader.close()
 			q.close()
 			if n := s.settings.Load().list[0].tally.drops[dropPanic].n.Load(); n != 0 {

@@ -164,6 +164,11 @@ func (h *hooked) Begin(ctx context.Context, a login.Attempt) login.Outcome {
 	return h.Gate.Begin(ctx, a)
 }
 
+func (h *hooked) Continue(ctx context.Context, p login.Progress, a login.Attempt) login.Outcome {
+	h.hook(a)
+	return h.Gate.Continue(ctx, p, a)
+}
+
 func (h *hooked) Finish(ctx context.Context, p login.Progress, a login.Attempt) login.Outcome {
 	h.hook(a)
 	return h.Gate.Finish(ctx, p, a)
@@ -178,6 +183,12 @@ func (h *hooked) Refuse(ctx context.Context, a login.Attempt, r login.Reason) lo
 type asking struct{ *hooked }
 
 func (h asking) asker() Asker { return h.Gate.(Asker) }
+
+func (h *hooked) AskAccounting(acc login.Accounting) login.Noted {
+	return h.Gate.(Accountant).AskAccounting(acc)
+}
+
+func (h asking) Immediate(name string) bool { return h.asker().Immediate(name) }
 
 func (h asking) Ask(a login.Attempt) login.Asked {
 	h.hook(a)

@@ -1,7 +1,6 @@
 package radiusd
 
 import (
-	"context"
 	"math"
 	"time"
 	"unicode/utf8"
@@ -18,26 +17,23 @@ const (
 	promptNoEcho, promptEcho = 0, 1 // RFC 2869 section 5.10
 )
 
-// openState tells whether a State is one of ours for this client. One that is not is told apart from none at all: it
-// never becomes a first round.
-func (s *Server) openState(c *client, state []byte) (login.Progress, bool) {
-	plain, err := s.box.Open(c.stateAAD, state)
-	if err != nil {
-		return login.Progress{}, false
-	}
-	p, err := login.ParseProgress(plain)
-	return p, err == nil
-}
-
 // handle judges a request and answers it, on a worker.
 func (s *Server) handle(r *request) {
-	ln := r.listener
 	defer s.forget(r)
 	tools := s.tools.Get().(*toolbox)
 	defer s.tools.Put(tools)
-	outcome := s.judge(ln.ctx, r, tools.Digester)
-	if packet := s.answer(r, tools, outcome); packet != nil {
-		ln.out.post(r, packet)
+	var packet []byte
+	switch {
+	case r.packet[0] == codeAccounting:
+		s.findAndAskAccounting(r)
+		packet = s.answerAccounting(r, tools)
+	case r.view.EAP.Present():
+		packet = s.converse(r, tools)
+	default:
+		packet = s.answer(r, tools, s.judge(r.road.traffic().ctx, r, tools.Digester))
+	}
+	if packet != nil {
+		r.road.post(r, packet)
 	}
 }
 
@@ -46,10 +42,14 @@ func (s *Server) forget(r *request) {
 	if p := recover(); p != nil {
 		s.panicked(r, p)
 	}
-	ln := r.listener
-	r.facts, r.asked = facts{}, login.Asked{}
+	tr, asks := r.road.traffic(), r.asks
+	r.facts = facts{}
 	s.requests.Put(r)
-	ln.pending.Done()
+	if asks {
+		tr.pending.Done()
+	} else {
+		tr.done()
+	}
 }
 
 // answer makes the packet of an outcome, in tools, counts it, and remembers it for resends. It returns nil when there is
@@ -88,169 +88,65 @@ func (s *Server) answer(r *request, tools *toolbox, outcome login.Outcome) []byt
 	return packet
 }
 
-// way is what is to be asked of the Gate.
-type way uint8
-
-const (
-	wayRefuse way = iota // the zero way lets nobody in
-	wayBegin             // a first round
-	wayFinish            // a second round
-	wayAppend            // password and code
-	wayCode              // the code alone
-)
-
-// prepare makes an attempt of the request, and tells how to ask about it; for wayRefuse, why.
-func (s *Server) prepare(r *request, d *wire.Digester) (a login.Attempt, w way, why login.Reason) {
-	c, v := r.client, &r.view
-	a = s.attempt(r)
-	if why := s.unsupported(r); why != dropNone {
-		s.drop(c, why, r.from.Addr())
-		return a, wayRefuse, login.Reason(why.String())
-	}
-	if v.State.Present() && !r.opened {
-		return a, wayRefuse, login.ReasonStateUnknown
-	}
-	var clear [wire.MaxPassword]byte
-	typed := ""
-	if v.Password.Present() {
-		typed = string(d.Password(c.key, v.Password.In(r.packet), r.packet[4:wire.HeaderSize], clear[:]))
-		clear = [wire.MaxPassword]byte{}
-	}
-	switch {
-	case r.opened:
-		a.Code = login.NewSecret(typed)
-		return a, wayFinish, ""
-	case !v.Password.Present():
-		return a, wayRefuse, login.ReasonPasswordMissing
-	case c.Mode == Challenge:
-		a.Password = login.NewSecret(typed)
-		return a, wayBegin, ""
-	case c.Mode == Append:
-		a.Joined = login.NewSecret(typed)
-		return a, wayAppend, ""
-	default: // Code; SetConfig lets no other mode through
-		a.Code, a.Proofs = login.NewSecret(typed), c.proofs
-		return a, wayCode, ""
-	}
-}
-
-// judge has the Gate decide a request, and waits for it.
-func (s *Server) judge(ctx context.Context, r *request, d *wire.Digester) login.Outcome {
-	a, w, why := s.prepare(r, d)
-	switch w {
-	case wayBegin:
-		return s.gate.Begin(ctx, a)
-	case wayFinish:
-		return s.gate.Finish(ctx, r.progress, a)
-	case wayAppend, wayCode:
-		return s.gate.Decide(ctx, a)
-	default:
-		return s.gate.Refuse(ctx, a, why)
-	}
-}
-
-// ask has the Gate decide a request at once, if nothing slow is to be checked. The outcome follows.
-func (s *Server) ask(r *request, d *wire.Digester) (login.Asked, bool) {
-	if s.asker == nil || r.client.Mode != Code && !r.opened {
-		return login.Asked{}, false
-	}
-	a, w, why := s.prepare(r, d)
-	switch w {
-	case wayFinish:
-		return s.asker.AskFinish(r.progress, a), true
-	case wayCode:
-		return s.asker.Ask(a), true
-	default:
-		return s.asker.AskRefuse(a, why), true
-	}
-}
-
-// unsupported tells which way of logging in the request asks for, if it is one that is refused.
-func (s *Server) unsupported(r *request) dropReason {
-	v := &r.view
-	if v.EAP.Present() {
-		return refuseEAP
-	}
-	if v.CHAP.Present() || v.MSResponse.Present() || v.MSResponse2.Present() {
-		return refuseMethod
-	}
-	if service, ok := wire.Uint32In(r.packet, v.Service); ok && service == wire.AuthorizeOnly {
-		return refuseService
-	}
-	return dropNone
-}
-
-// attempt makes the plain part of an attempt. The system is the client that the packet's source says it is, whatever
-// the NAS calls itself in attributes; those are only noted.
-func (s *Server) attempt(r *request) login.Attempt {
-	c, v, b := r.client, &r.view, r.packet
-	a := login.Attempt{
-		ID: login.NewID(), Name: v.UserName.Text(b), Protocol: protocol, Source: r.from,
-		System: c.system, Capability: login.MayLogin, Origin: c.Name,
-		Detail: r.detail[:0],
-	}
-	note := func(key, value string) {
-		if value != "" {
-			a.Detail = append(a.Detail, login.Detail{Key: key, Value: value})
-		}
-	}
-	if calling := v.Calling.Text(b); calling != "" {
-		if c.Mode != Code && !r.opened { // a password is to be checked, which costs
-			a.Origin += " " + calling
-		}
-		note("calling_station", calling)
-	}
-	note("called_station", v.Called.Text(b))
-	note("nas_identifier", v.NASID.Text(b))
-	if ip := wire.AddrIn(b, v.NASIP); ip != "" {
-		note("nas_ip", ip)
-	} else {
-		note("nas_ip", wire.AddrIn(b, v.NASIPv6))
-	}
-	return a
-}
-
 // render is the one place where an outcome becomes bytes. Whatever is neither accepted nor challenged is rejected.
 func (s *Server) render(r *request, tools *toolbox, outcome login.Outcome) (packet []byte, ok bool) {
-	c, id := r.client, r.packet[1]
 	var out wire.Writer
 	if grant, accepted := outcome.Accepted(); accepted {
-		out.Begin(tools.buf[:], wire.CodeAccessAccept, id)
+		r.begin(&out, tools, wire.CodeAccessAccept)
 		out.AddText(wire.AttrReplyMessage, cutText(outcome.Sentence(), wire.MaxValue))
-		s.addGrant(&out, r.settings.replies[grant.Rule], grant)
+		s.addGrant(&out, r, grant)
+		s.addProofs(&out, r, tools, outcome)
 	} else if progress, challenged := outcome.Challenged(); challenged {
-		out.Begin(tools.buf[:], wire.CodeAccessChallenge, id)
-		var sealed [2 * wire.MaxValue]byte
-		state := s.box.Seal(sealed[:0], c.stateAAD, progress.MarshalBinary())
-		if len(state) > wire.MaxValue {
+		r.begin(&out, tools, wire.CodeAccessChallenge)
+		if !s.addQuestion(&out, r, progress, outcome) {
 			return nil, false
 		}
-		out.Add(wire.AttrState, state)
-		out.AddText(wire.AttrReplyMessage, c.Prompt)
-		echo := uint32(promptEcho)
-		if c.NoEcho {
-			echo = promptNoEcho
-		}
-		out.AddUint32(wire.AttrPrompt, echo)
-		if r.settings.challengeFor > 0 {
-			out.AddUint32(wire.AttrSessionTime, r.settings.challengeFor)
-		}
 	} else {
-		out.Begin(tools.buf[:], wire.CodeAccessReject, id)
+		r.begin(&out, tools, wire.CodeAccessReject)
 		out.AddText(wire.AttrReplyMessage, cutText(outcome.Sentence(), wire.MaxValue))
-		if r.view.EAP.Present() {
-			out.Add(wire.AttrEAPMessage, eapFailure(r.view.EAP.In(r.packet)))
-		}
+		s.addRefusal(&out, r)
 	}
 	out.CopyProxyStates(r.packet, &r.view)
 	if out.Len() > wire.MaxPacket {
 		return nil, false
 	}
-	return out.Sign(tools.Digester, c.key, r.packet[4:wire.HeaderSize]), true
+	return r.sign(&out, tools), true
+}
+
+// addQuestion adds what an Access-Challenge asks: for the code, or what the person's directory wants to know.
+func (s *Server) addQuestion(out *wire.Writer, r *request, progress login.Progress, outcome login.Outcome) bool {
+	c := r.client
+	var sealed [2 * wire.MaxValue]byte
+	state := s.box.Seal(sealed[:0], c.stateAAD, progress.MarshalBinary())
+	if len(state) > wire.MaxValue {
+		return false
+	}
+	out.Add(wire.AttrState, state)
+	text, echo := c.promptFor(r, s.node), !c.NoEcho
+	if more, further := outcome.Further(); further {
+		text, echo = cutText(more.Prompt, wire.MaxValue), more.Echo
+		if text == "" {
+			text = DefaultFurther // pam_radius takes a challenge without Reply-Message for a failure
+		}
+	}
+	out.AddText(wire.AttrReplyMessage, text)
+	prompt := uint32(promptNoEcho)
+	if echo {
+		prompt = promptEcho
+	}
+	out.AddUint32(wire.AttrPrompt, prompt)
+	if r.settings.challengeFor > 0 {
+		out.AddUint32(wire.AttrSessionTime, r.settings.challengeFor)
+	}
+	if extra, ok := outcome.Extra().(*wire.Extra); ok {
+		s.extras.put(progress.ID(), extra, r.received)
+	}
+	return true
 }
 
 // addGrant adds what the rule's reply says, and the rule's bounds on time where the reply says nothing of them.
-func (s *Server) addGrant(out *wire.Writer, by *Reply, grant login.Grant) {
+func (s *Server) addGrant(out *wire.Writer, r *request, grant login.Grant) {
+	by := r.settings.replies[grant.Rule]
 	if by == nil {
 		by = new(Reply)
 	}
@@ -260,6 +156,11 @@ func (s *Server) addGrant(out *wire.Writer, by *Reply, grant login.Grant) {
 	}
 	if grant.Idle > 0 && !by.idleTimeout {
 		out.AddUint32(wire.AttrIdleTime, seconds(grant.Idle))
+	}
+	if r.client.SessionClass {
+		// The NAS gives it back with its accounting (RFC 2865 section 5.25).
+		var class [len(classPrefix) + 36]byte
+		out.Add(wire.AttrClass, append(append(class[:0], classPrefix...), grant.Attempt...))
 	}
 }
 

@@ -21,23 +21,17 @@ const (
 	askBatch = 512
 )
 
-// reader is what one call of Serve works with: it reads, judges and answers, all in that call's goroutine. Requests that
-// need no password checked are asked about one after the other, and then awaited together, so that one write of the log
-// and few system calls serve them all, and no goroutine needs to be woken. The others go to the workers.
+// reader is what one call of Serve works with.
 type reader struct {
-	*Server
-	ln    *listener
-	queue *queue
-	tools *toolbox
-
+	batch
+	ln       *listener
 	slots    [readBatch]*request // the memory that messages are read into
 	messages [readBatch]ipv4.Message
 	packets  [readBatch][]byte
-	asked    []*request // in the order in which they were asked about
 }
 
 func newReader(s *Server, ln *listener, q *queue) *reader {
-	b := &reader{Server: s, ln: ln, queue: q, tools: s.tools.Get().(*toolbox)}
+	b := &reader{batch: batch{Server: s, road: ln, queue: q, tools: s.tools.Get().(*toolbox)}, ln: ln}
 	for i := range b.slots {
 		b.renew(i)
 	}
@@ -72,7 +66,7 @@ func (b *reader) run(ctx context.Context) error {
 			for b.take(n); n == readBatch && len(b.asked) < askBatch; b.take(n) {
 				n = b.ln.more(b.messages[:])
 			}
-			b.answer()
+			b.answerAll()
 		case errors.Is(err, os.ErrDeadlineExceeded):
 		case errors.Is(err, unix.EBADF):
 			return fmt.Errorf("read from %v: %w", b.ln.addr, err)
@@ -100,28 +94,9 @@ func (b *reader) take(n int) {
 		r.n, r.to, r.src, r.received = m.N, to, to.AddrPort(), now
 		r.controlLen = answerFrom(r.control[:m.NN])
 		r.from = netip.AddrPortFrom(plainAddr(r.src.Addr()), r.src.Port())
-		r.listener, r.client, r.entry = b.ln, nil, nil
-		if b.admit(r) {
+		r.client, r.entry = nil, nil
+		if given, _ := b.admit(r); given {
 			b.renew(i)
 		}
-	}
-}
-
-// answer waits for the records of what was asked, and sends the answers. What needs no record goes first.
-func (b *reader) answer() {
-	b.ln.out.flush()
-	for i, r := range b.asked {
-		b.finish(r)
-		b.asked[i] = nil
-	}
-	b.asked = b.asked[:0]
-	b.ln.out.flush()
-}
-
-// finish waits for a request's record, and makes the answer.
-func (b *reader) finish(r *request) {
-	defer b.forget(r)
-	if packet := b.Server.answer(r, b.tools, r.asked.Outcome()); packet != nil {
-		b.ln.out.put(r, packet)
 	}
 }

@@ -114,6 +114,10 @@ type nothing struct{}
 
 func (nothing) Decide(context.Context, login.Attempt) login.Outcome { return login.Outcome{} }
 func (nothing) Begin(context.Context, login.Attempt) login.Outcome  { return login.Outcome{} }
+func (nothing) Continue(context.Context, login.Progress, login.Attempt) login.Outcome {
+	return login.Outcome{}
+}
+
 func (nothing) Finish(context.Context, login.Progress, login.Attempt) login.Outcome {
 	return login.Outcome{}
 }
@@ -163,7 +167,7 @@ func TestPanic(t *testing.T) {
 }
 
 func key(port uint16, id byte) cacheKey {
-	return cacheKey{src: netip.AddrPortFrom(netip.MustParseAddr("192.0.2.1"), port), listener: 1, id: id, code: 1}
+	return cacheKey{src: netip.AddrPortFrom(netip.MustParseAddr("192.0.2.1"), port), road: 1, id: id, code: 1}
 }
 
 // The cache is bounded, refuses what is new when it is full, and never gives up a live reply (P7; R3).

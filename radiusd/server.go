@@ -37,6 +37,7 @@ const (
 type Gate interface {
 	Decide(ctx context.Context, a login.Attempt) login.Outcome
 	Begin(ctx context.Context, a login.Attempt) login.Outcome
+	Continue(ctx context.Context, p login.Progress, a login.Attempt) login.Outcome
 	Finish(ctx context.Context, p login.Progress, a login.Attempt) login.Outcome
 	Refuse(ctx context.Context, a login.Attempt, why login.Reason) login.Outcome
 }
@@ -44,9 +45,15 @@ type Gate interface {
 // Asker is a Gate that can also decide without waiting for the record. Where it can, requests that need no password
 // checked are judged by whoever read them, and answered many at a time. *login.Gate is one.
 type Asker interface {
+	Immediate(name string) bool
 	Ask(a login.Attempt) login.Asked
 	AskFinish(p login.Progress, a login.Attempt) login.Asked
 	AskRefuse(a login.Attempt, why login.Reason) login.Asked
+}
+
+// Accountant is a Gate that also records what NAS report of sessions. *login.Gate is one.
+type Accountant interface {
+	AskAccounting(acc login.Accounting) login.Noted
 }
 
 // Box seals State. All gateways that may see each other's challenges hold the same keys. It is called concurrently.
@@ -70,25 +77,32 @@ type Options struct {
 	Queue         int    // 0: DefaultQueue
 	ReceiveBuffer int    // bytes for each socket; 0: DefaultReceiveBuffer
 	Node          string // this gateway's name, told in answers to Status-Server
+	// FindLogin returns the attempt that let somebody in to a system last, or nothing, for accounting that does not say
+	// which one it belongs to. Nil: nothing.
+	FindLogin func(ctx context.Context, name, system string) (attempt string)
 }
 
 // Server answers RADIUS requests. SetConfig may be called at any time; Serve once for each socket, any number of them
 // at the same time.
 type Server struct {
-	gate  Gate
-	asker Asker // the gate, if it is one
-	box   Box
-	now   func() time.Time
-	log   *slog.Logger
-	meter Meter
-	ready func() error
+	gate       Gate
+	asker      Asker      // the gate, if it is one
+	accountant Accountant // the gate, if it is one
+	findLogin  func(ctx context.Context, name, system string) string
+	box        Box
+	now        func() time.Time
+	log        *slog.Logger
+	meter      Meter
+	ready      func() error
 
 	workers, queueSize, receiveBuffer int
-	status                            string // Reply-Message to Status-Server
+	patience                          patience
+	node, status                      string // the status is Reply-Message to Status-Server
 
 	start     time.Time
 	cache     *replyCache
 	strangers strangers
+	extras    extras
 	requests  sync.Pool // of *request
 	tools     sync.Pool // of *toolbox
 
@@ -96,9 +110,9 @@ type Server struct {
 	settings  atomic.Pointer[settings]
 
 	mu      sync.Mutex // guards the rest
-	serving int        // calls of Serve
+	serving int        // roads
 	queue   *queue     // while serving > 0
-	lastID  uint32     // of listeners
+	lastID  uint32     // of roads
 }
 
 // request is a datagram on its way from the socket to its answer. Whoever holds it owns it alone.
@@ -110,7 +124,8 @@ type request struct {
 
 // facts is what is known of a request beside its bytes. It is cleared when the request's memory is used again.
 type facts struct {
-	listener   *listener
+	road       road
+	plain      bool           // RADIUS/1.1
 	src        netip.AddrPort // as the socket gave it
 	to         *net.UDPAddr   // the same, for answers
 	from       netip.AddrPort // the same without v4-in-v6 mapping
@@ -127,7 +142,9 @@ type facts struct {
 	opened   bool // the State is one of ours, and holds progress
 	progress login.Progress
 	detail   [4]login.Detail
-	asked    login.Asked // judged already; the outcome follows
+	asks     bool // judged already, and the outcome follows:
+	asked    login.Asked
+	noted    login.Noted // the same of accounting
 }
 
 // toolbox is what making a reply needs.
@@ -143,7 +160,13 @@ func NewServer(o Options) *Server {
 		workers: o.Workers, queueSize: o.Queue, receiveBuffer: o.ReceiveBuffer,
 		status: "Sallyport", start: o.Now(), cache: newReplyCache(),
 	}
+	s.node, s.findLogin = o.Node, o.FindLogin
+	s.patience = patience{handshakeFor, frameFor}
 	s.asker, _ = o.Gate.(Asker)
+	s.accountant, _ = o.Gate.(Accountant)
+	if s.findLogin == nil {
+		s.findLogin = func(context.Context, string, string) string { return "" }
+	}
 	if s.meter == nil {
 		s.meter = noMeter{}
 	}
@@ -181,9 +204,18 @@ func (s *Server) SetConfig(c *Config) error {
 	return nil
 }
 
-// Serve answers what comes in on conn until ctx ends. It then reads no more, answers the requests that it has taken,
-// and returns nil; an error means that the socket cannot be served. It takes conn over, and closes it.
+// Serve answers Access-Requests that come in on conn until ctx ends. It then reads no more, answers the requests that it
+// has taken, and returns nil; an error means that the socket cannot be served. It takes conn over, and closes it.
 func (s *Server) Serve(ctx context.Context, conn *net.UDPConn) error {
+	return s.serve(ctx, conn, authentication)
+}
+
+// ServeAccounting is Serve for Accounting-Requests (RFC 2866).
+func (s *Server) ServeAccounting(ctx context.Context, conn *net.UDPConn) error {
+	return s.serve(ctx, conn, accounting)
+}
+
+func (s *Server) serve(ctx context.Context, conn *net.UDPConn, what service) error {
 	if fips140.Enforced() {
 		return errors.New("RADIUS over UDP is made of MD5, which GODEBUG=fips140=only forbids")
 	}
@@ -198,23 +230,19 @@ func (s *Server) Serve(ctx context.Context, conn *net.UDPConn) error {
 		s.log.Warn("radius receive buffer is small, bursts may be lost", "addr", ln.addr.String(), "bytes", got,
 			"err", err, "hint", fmt.Sprintf("sysctl net.core.rmem_max=%d", s.receiveBuffer))
 	}
-	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	defer cancel()
-	ln.ctx = work
-	q := s.enter(ln)
-	defer s.leave()
+	ln.carried.serves, ln.carried.cached = what, true
+	q, done := s.enter(ctx, &ln.carried)
+	defer done()
 	b := newReader(s, ln, q)
 	defer b.close()
-	err = b.run(ctx)
-
-	impatience := time.AfterFunc(drainFor, cancel)
-	ln.pending.Wait()
-	impatience.Stop()
-	return err
+	return b.run(ctx)
 }
 
-// enter makes the queue with the first Serve.
-func (s *Server) enter(ln *listener) *queue {
+// enter makes the queue with the first road. Done waits until what came by this one is answered, and ends the workers
+// with the last road.
+func (s *Server) enter(ctx context.Context, tr *traffic) (q *queue, done func()) {
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	tr.ctx = work
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.serving == 0 {
@@ -222,11 +250,17 @@ func (s *Server) enter(ln *listener) *queue {
 	}
 	s.serving++
 	s.lastID++
-	ln.id = s.lastID
-	return s.queue
+	tr.id = s.lastID
+	return s.queue, func() {
+		impatience := time.AfterFunc(drainFor, cancel)
+		tr.pending.Wait()
+		impatience.Stop()
+		cancel()
+		s.leave()
+	}
 }
 
-// leave ends the workers with the last Serve. Nothing waits for them any more.
+// leave ends the workers with the last road. Nothing waits for them any more.
 func (s *Server) leave() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -237,110 +271,77 @@ func (s *Server) leave() {
 	}
 }
 
-// admit takes a datagram through the steps before judgement (see the package comment). It reports whether the request's
-// memory is still in use: it went to a worker, or was asked about.
-func (b *reader) admit(r *request) (given bool) {
-	defer func() {
-		if p := recover(); p != nil && !given {
-			b.panicked(r, p)
-		}
-	}()
-	why := b.screen(r, b.tools)
-	switch {
-	case why != dropNone:
-	case r.packet[0] == wire.CodeStatusServer:
-		why = b.answerStatus(r, b.tools)
-	default:
-		given, why = b.enqueue(r)
-	}
-	if why != dropNone {
-		b.drop(r.client, why, r.from.Addr())
-	}
-	return given
-}
-
 // screen takes the steps that need no more than the packet and the configuration.
 func (s *Server) screen(r *request, tools *toolbox) dropReason {
-	r.settings = s.settings.Load()
-	c := r.settings.lookup(r.from.Addr())
-	if c == nil {
-		return dropUnknownClient
+	if r.client == nil {
+		r.settings = s.settings.Load()
+		if r.client = r.settings.lookup(r.from.Addr()); r.client == nil {
+			return dropUnknownClient
+		}
 	}
-	r.client = c
 	var problem wire.Problem
 	if r.packet, problem = wire.Header(r.buf[:r.n]); problem != wire.None {
 		return dropOf(problem)
 	}
-	if code := r.packet[0]; code != wire.CodeAccessRequest && code != wire.CodeStatusServer {
+	if !r.road.traffic().serves.answers(r.packet[0]) {
 		return dropCode
 	}
 	v := &r.view
-	if problem = v.Parse(r.packet); problem != wire.None {
+	if r.plain {
+		problem = v.ParsePlain(r.packet)
+	} else {
+		problem = v.Parse(r.packet)
+	}
+	if problem != wire.None {
 		return dropOf(problem)
 	}
-	t := c.tally
-	if v.MessageAuth.Present() {
+	if why := s.authentic(r, tools); why != dropNone {
+		return why
+	}
+	r.client.tally.lastSeen.Store(r.received.UnixNano())
+	return dropNone
+}
+
+// answers tells whether packets of this code are for the service.
+func (s service) answers(code byte) bool {
+	switch code {
+	case wire.CodeStatusServer:
+		return true
+	case wire.CodeAccessRequest:
+		return s&authentication != 0
+	case codeAccounting:
+		return s&accounting != 0
+	}
+	return false
+}
+
+// authentic tells whether a request is the client's. RADIUS/1.1 leaves that to TLS (RFC 9765 section 5.2).
+func (s *Server) authentic(r *request, tools *toolbox) dropReason {
+	c, v, t := r.client, &r.view, r.client.tally
+	switch {
+	case r.plain:
+		return dropNone
+	case r.packet[0] == codeAccounting:
+		if !tools.VerifiedHash(c.key, r.packet, v.MessageAuth.At()) {
+			return dropAuthBad
+		}
+		return dropNone
+	case v.MessageAuth.Present():
 		if !tools.Verified(c.key, r.packet, v.MessageAuth.At()) {
 			return dropAuthBad
 		}
 		t.withAuth.Add(1)
-	} else {
-		t.withoutAuth.Add(1)
-		if c.RequireMessageAuthenticator || r.packet[0] == wire.CodeStatusServer { // RFC 5997 section 3
-			return dropAuthMissing
-		}
-		if c.LimitProxyState && v.ProxyStates > 0 {
-			return dropProxyLimited
-		}
+		return dropNone
 	}
-	t.lastSeen.Store(r.received.UnixNano())
+	t.withoutAuth.Add(1)
+	// RFC 5997 section 3 for Status-Server. Over TLS nobody else can write (RFC 6614 section 2.4).
+	if r.packet[0] == wire.CodeStatusServer || c.RequireMessageAuthenticator && !c.overTLS() {
+		return dropAuthMissing
+	}
+	if c.LimitProxyState && v.ProxyStates > 0 {
+		return dropProxyLimited
+	}
 	return dropNone
-}
-
-// enqueue looks for the request in the reply cache. When it is new, it is asked about at once, or queued for a worker.
-func (b *reader) enqueue(r *request) (given bool, why dropReason) {
-	c, v := r.client, &r.view
-	key := cacheKey{src: r.src, listener: r.listener.id, id: r.packet[1], code: r.packet[0]}
-	entry, resend, why := b.cache.begin(key, r.packet, c.tally, r.received.Sub(b.start), b.tools.buf[:0])
-	if why != dropNone {
-		return false, why
-	}
-	if entry == nil {
-		c.tally.resends.Add(1)
-		b.meter.Resend(c.Name)
-		b.ln.out.put(r, resend)
-		return false, dropNone
-	}
-	r.entry = entry
-	c.tally.requests.Add(1)
-	if v.ProxyStates > 0 {
-		c.tally.proxyState.Add(1)
-	}
-	if !v.NASIP.Present() && !v.NASID.Present() && !v.NASIPv6.Present() {
-		c.tally.withoutNAS.Add(1)
-	}
-	r.lane, r.opened = laneFirst, false
-	if v.State.Present() {
-		if r.progress, r.opened = b.openState(c, v.State.In(r.packet)); r.opened {
-			r.lane = laneSecond
-		}
-	}
-	if asked, ok := b.ask(r, b.tools.Digester); ok {
-		r.asked = asked
-		b.ln.pending.Add(1)
-		b.asked = append(b.asked, r)
-		return true, dropNone
-	}
-	b.ln.pending.Add(1)
-	depth, ok := b.queue.push(r) // from here on r is the worker's
-	if !ok {
-		b.ln.pending.Done()
-		b.cache.abort(entry)
-		r.entry = nil
-		return false, dropOverloaded
-	}
-	b.meter.QueueDepth(depth)
-	return true, dropNone
 }
 
 // answerStatus answers Status-Server (RFC 5997): is the server alive? No person is looked up and no login recorded.
@@ -355,13 +356,34 @@ func (s *Server) answerStatus(r *request, tools *toolbox) dropReason {
 	if s.ready() != nil {
 		return dropNotReady
 	}
+	code := wire.CodeAccessAccept
+	if r.road.traffic().serves == accounting {
+		code = codeAccountingResponse
+	}
 	var out wire.Writer
-	out.Begin(tools.buf[:], wire.CodeAccessAccept, r.packet[1])
+	r.begin(&out, tools, code)
 	out.AddText(wire.AttrReplyMessage, cutText(s.status, wire.MaxValue))
 	out.CopyProxyStates(r.packet, &r.view)
-	r.listener.out.put(r, out.Sign(tools.Digester, c.key, r.packet[4:wire.HeaderSize]))
+	r.road.put(r, r.sign(&out, tools))
 	c.tally.status.Add(1)
 	return dropNone
+}
+
+// begin starts the answer to a request.
+func (r *request) begin(out *wire.Writer, tools *toolbox, code byte) {
+	if r.plain {
+		out.BeginPlain(tools.buf[:], code, r.packet)
+		return
+	}
+	out.Begin(tools.buf[:], code, r.packet[1])
+}
+
+// sign completes the answer to a request.
+func (r *request) sign(out *wire.Writer, tools *toolbox) []byte {
+	if r.plain {
+		return out.FinishPlain()
+	}
+	return out.Sign(tools.Digester, r.client.key, r.packet[4:wire.HeaderSize])
 }
 
 // mayAnswerStatus counts answers in each second.

@@ -254,8 +254,10 @@ func TestReadError(t *testing.T) {
 	defer ln.close()
 	bad := &failing{batchConn: ln.batch}
 	bad.left.Store(3)
-	ln.batch, ln.ctx = bad, t.Context()
-	b := newReader(r.server, ln, r.server.enter(ln))
+	ln.batch = bad
+	ln.carried.serves, ln.carried.cached = authentication, true
+	q, left := r.server.enter(t.Context(), &ln.carried)
+	b := newReader(r.server, ln, q)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- b.run(ctx) }()
@@ -266,7 +268,7 @@ func TestReadError(t *testing.T) {
 		t.Error(err)
 	}
 	b.close()
-	r.server.leave()
+	left()
 	if !strings.Contains(r.lines.String(), "retry_in=4ms") {
 		t.Errorf("not said:\n%s", r.lines)
 	}

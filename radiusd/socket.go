@@ -1,14 +1,12 @@
 package radiusd
 
 import (
-	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
-	"sync"
 	"syscall"
 	"time"
 
@@ -34,17 +32,20 @@ const lookUp = 250 * time.Millisecond
 // poller would be told of every datagram that comes and of every reply that leaves, also while the reader is busy, and
 // each time wakes a thread for it. (Measured with 64 outstanding: 20 such wakings for each batch of 44 decisions.)
 type listener struct {
-	addr net.Addr
-	fd   int
-	id   uint32
+	carried traffic
+	addr    net.Addr
+	fd      int
 	// anyAddr tells that the socket is bound to no address. Replies must then name the address that was asked, or a
 	// host with several sends them from another, and the NAS drops them.
 	anyAddr bool
 	batch   batchConn
 	out     *outbox
-	ctx     context.Context // of the decisions: lives on while the socket is drained
-	pending sync.WaitGroup  // requests that were accepted and not answered yet
 }
+
+func (ln *listener) put(r *request, packet []byte)  { ln.out.put(r, packet) }
+func (ln *listener) post(r *request, packet []byte) { ln.out.post(r, packet) }
+func (ln *listener) flush()                         { ln.out.flush() }
+func (ln *listener) traffic() *traffic              { return &ln.carried }
 
 // batchConn reads and writes many datagrams with one system call. Those of ipv4 and ipv6 are alike.
 type batchConn interface {

@@ -42,6 +42,7 @@ type tally struct {
 	requests, withAuth, withoutAuth atomic.Uint64
 	proxyState, withoutNAS, resends atomic.Uint64
 	accepts, rejects, challenges    atomic.Uint64
+	accounted                       atomic.Uint64
 	status                          atomic.Uint64
 	lastSeen                        atomic.Int64 // Unix nanoseconds; 0: never
 	drops                           [dropReasons]dropCount
@@ -178,7 +179,8 @@ func (s *Server) drop(c *client, why dropReason, addr netip.Addr, more ...any) {
 	name := ""
 	if c == nil {
 		if s.strangers.saw(addr, now) {
-			s.log.Warn("radius packet from an address that is no client", "addr", addr.String(), "reason", why.String(), "hint", why.hint())
+			args := append([]any{"addr", addr.String(), "reason", why.String()}, more...)
+			s.log.Warn("radius from an address that is no client", append(args, "hint", why.hint())...)
 		}
 	} else {
 		name = c.Name

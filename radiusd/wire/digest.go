@@ -284,3 +284,19 @@ func (d *Digester) RevealSalted(key *Secret, hidden, auth []byte) (clear []byte,
 	}
 	return clear[1 : 1+n], true
 }
+
+// BeginPlain starts the answer to a RADIUS/1.1 request in buf's memory (RFC 9765 section 4.1): the request's Token in the
+// place of the Authenticator, and no Message-Authenticator.
+func (r *Writer) BeginPlain(buf []byte, code byte, request []byte) {
+	r.buf = append(buf[:0], code, 0, 0, 0)
+	r.buf = append(r.buf, request[4:4+tokenSize]...)
+	r.buf = append(r.buf, make([]byte, AuthenticatorSize-tokenSize)...)
+}
+
+const tokenSize = 4
+
+// FinishPlain completes a RADIUS/1.1 packet and returns its bytes.
+func (r *Writer) FinishPlain() []byte {
+	binary.BigEndian.PutUint16(r.buf[2:], uint16(len(r.buf)))
+	return r.buf
+}

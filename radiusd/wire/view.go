@@ -119,7 +119,17 @@ func AuthenticatorOf(packet []byte) [AuthenticatorSize]byte {
 }
 
 // Parse finds the attributes of a packet whose header is good.
-func (v *View) Parse(b []byte) Problem {
+func (v *View) Parse(b []byte) Problem { return v.parse(b, false) }
+
+// ParsePlain is Parse for RADIUS/1.1 (RFC 9765 section 5), where passwords are plain, and a Message-Authenticator means
+// nothing.
+func (v *View) ParsePlain(b []byte) Problem {
+	why := v.parse(b, true)
+	v.MessageAuth = Span{}
+	return why
+}
+
+func (v *View) parse(b []byte, plain bool) Problem {
 	*v = View{}
 	for i := HeaderSize; i < len(b); {
 		if len(b)-i < 2 {
@@ -182,7 +192,7 @@ func (v *View) Parse(b []byte) Problem {
 		}
 		i += n
 	}
-	return v.together()
+	return v.together(plain)
 }
 
 func first(s *Span, value Span) {
@@ -192,7 +202,7 @@ func first(s *Span, value Span) {
 }
 
 // together checks which attributes may stand beside each other.
-func (v *View) together() Problem {
+func (v *View) together(plain bool) Problem {
 	passwords := 0
 	for _, s := range [...]Span{v.Password, v.CHAP, v.MSResponse, v.MSResponse2} {
 		if s.Present() {
@@ -204,11 +214,16 @@ func (v *View) together() Problem {
 		return Conflicting
 	case v.EAP.Present() && passwords > 0: // RFC 3579 section 3.3
 		return Conflicting
-	case v.EAP.Present() && !v.MessageAuth.Present(): // RFC 3579 section 3.2
+	case v.EAP.Present() && !v.MessageAuth.Present() && !plain: // RFC 3579 section 3.2
 		return AuthMissing
+	case v.Password.Present() && plain:
+		if v.Password.len == 0 || v.Password.len > MaxPassword {
+			return PasswordLength
+		}
 	case v.Password.Present() && (v.Password.len == 0 || v.Password.len%16 != 0 || v.Password.len > MaxPassword):
 		return PasswordLength
-	case v.ProxyBytes > MaxProxyState:
+	}
+	if v.ProxyBytes > MaxProxyState {
 		return ProxyOversize
 	}
 	return None
