@@ -6,6 +6,7 @@ import (
 	"encoding"
 	"encoding/binary"
 	"hash"
+	"slices"
 )
 
 // Secret is a client's secret, with the two halves of its HMAC-MD5 computed beforehand. It is immutable.
@@ -136,6 +137,21 @@ func (r *Writer) Add(t byte, value []byte) {
 	}
 	r.buf = append(r.buf, t, byte(len(value)+2))
 	r.buf = append(r.buf, value...)
+}
+
+// AddVendor adds an attribute within Vendor-Specific (RFC 2865 section 5.26), of at most MaxVendorValue octets.
+func (r *Writer) AddVendor(vendor uint32, t byte, value []byte) {
+	r.buf = append(r.buf, AttrVendor, byte(2+vendorHeader+len(value)))
+	r.buf = binary.BigEndian.AppendUint32(r.buf, vendor)
+	r.buf = append(r.buf, t, byte(2+len(value)))
+	r.buf = append(r.buf, value...)
+}
+
+// AddLong adds a value in as many attributes as it needs, in order: EAP-Message (RFC 3579 section 3.1).
+func (r *Writer) AddLong(t byte, value []byte) {
+	for part := range slices.Chunk(value, MaxValue) {
+		r.Add(t, part)
+	}
 }
 
 // AddEncoded appends attributes that are bytes already.
