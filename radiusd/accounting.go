@@ -1,6 +1,7 @@
 package radiusd
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"net/netip"
@@ -14,12 +15,17 @@ import (
 	"layeh.com/radius/rfc2869"
 
 	"sallyport/internal/login"
+	"sallyport/radiusd/dynauth"
 	"sallyport/radiusd/wire"
 )
 
 const (
 	codeAccounting         = byte(radius.CodeAccountingRequest)
 	codeAccountingResponse = byte(radius.CodeAccountingResponse)
+
+	// Details of a session by which it is named to the NAS that has it, beside login's.
+	detailUserName     = "user_name" // as the NAS sent it, where that is not the person's
+	detailAuditSession = "audit_session"
 
 	// classPrefix marks the Class that an Access-Accept of ours carried; the attempt's id follows.
 	classPrefix = "sallyport:"
@@ -94,7 +100,7 @@ func (s *Server) readReport(r *request) report {
 	rep := report{accounting: login.Accounting{
 		Reason: "none",
 		Attempt: login.Attempt{
-			Name: v.UserName.Text(r.packet), Protocol: protocol, Source: r.from, System: c.system, Capability: login.MayLogin,
+			Name: r.settings.plainName(v.UserName.Text(r.packet)), Protocol: protocol, Source: r.from, System: c.system, Capability: login.MayLogin,
 		},
 	}}
 	a := &rep.accounting.Attempt
@@ -115,6 +121,9 @@ func (s *Server) readReport(r *request) report {
 	note("nas_ip", nasIP)
 	note("nas_identifier", nasID)
 	note("calling_station", v.Calling.Text(r.packet))
+	if typed := v.UserName.Text(r.packet); typed != a.Name {
+		note(detailUserName, typed)
+	}
 	wire.Each(r.packet, func(t byte, value []byte) bool {
 		number := uint32(0)
 		if len(value) == 4 {
@@ -153,6 +162,13 @@ func (s *Server) readReport(r *request) report {
 			if id, ok := strings.CutPrefix(string(value), classPrefix); ok && len(id) == 36 {
 				a.ID = id
 			}
+		case rfc2865.VendorSpecific_Type:
+			const header = "\x00\x00\x00\x09\x01" // Cisco-AVPair, behind which its length stands
+			if rest, ok := strings.CutPrefix(string(value), header); ok && len(rest) > 1 {
+				if id, ok := strings.CutPrefix(rest[1:], dynauth.AuditSession); ok {
+					note(detailAuditSession, id)
+				}
+			}
 		}
 		return true
 	})
@@ -166,6 +182,14 @@ func (s *Server) readReport(r *request) report {
 		rep.accounting.Reason = causeOf(rep.cause)
 	}
 	return rep
+}
+
+// AtNAS names a session as its NAS does.
+func AtNAS(l *login.Session) dynauth.Session {
+	return dynauth.Session{
+		UserName: cmp.Or(l.Get(detailUserName), l.Person), NASIdentifier: l.Get("nas_identifier"), NASIP: l.Get("nas_ip"),
+		CallingStation: l.Get("calling_station"), ID: l.Get(login.DetailSession), Audit: l.Get(detailAuditSession),
+	}
 }
 
 // stage tells what is reported (RFC 2866 section 5.1). What is not known is taken for an update: it's recorded, and ends nothing.

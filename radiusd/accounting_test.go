@@ -43,7 +43,7 @@ func (r *rig) accountant() *nas {
 }
 
 // account makes an Accounting-Request by layeh's codec.
-func (n *nas) account(id byte, status uint32, session string, more ...attr) []byte {
+func (n *nas) account(id byte, status uint32, session string, more ...field) []byte {
 	p := radius.New(radius.CodeAccountingRequest, []byte(n.secret))
 	p.Identifier = id
 	p.Add(rfc2866.AcctStatusType_Type, radius.NewInteger(status))
@@ -109,16 +109,16 @@ func TestAccounting(t *testing.T) {
 	if len(classes) != 3 || class != classPrefix+logins[0].Attempt {
 		t.Fatalf("classes %q, attempt %s", classes, logins[0].Attempt)
 	}
-	of := []attr{{rfc2865.Class_Type, classes[0]}, {rfc2865.Class_Type, class}, {rfc2865.FramedIPAddress_Type, "\x0a\x01\x02\x03"}, {rfc2865.NASPort_Type, number(12)}}
+	of := []field{{rfc2865.Class_Type, classes[0]}, {rfc2865.Class_Type, class}, {rfc2865.FramedIPAddress_Type, "\x0a\x01\x02\x03"}, {rfc2865.NASPort_Type, number(12)}}
 	start := acct.account(1, 1, "0000A1", of...)
 	acct.accounted(start)
 	acct.accounted(start) // a resend
 	if live := r.login.Sessions(); len(live) != 1 || live[0].Person != "alice" || live[0].Attempt != logins[0].Attempt || live[0].Get("framed_ip") != "10.1.2.3" {
 		t.Errorf("live: %+v", live)
 	}
-	acct.accounted(acct.account(2, 3, "0000A1", attr{rfc2866.AcctInputOctets_Type, number(7)}, attr{rfc2866.AcctOutputOctets_Type, number(9)}))
-	acct.accounted(acct.account(3, 2, "0000A1", append(of, attr{rfc2866.AcctInputOctets_Type, number(5)}, attr{rfc2869.AcctInputGigawords_Type, number(2)},
-		attr{rfc2866.AcctOutputOctets_Type, number(6)}, attr{rfc2866.AcctTerminateCause_Type, number(1)}, attr{rfc2866.AcctSessionTime_Type, number(3600)})...))
+	acct.accounted(acct.account(2, 3, "0000A1", field{rfc2866.AcctInputOctets_Type, number(7)}, field{rfc2866.AcctOutputOctets_Type, number(9)}))
+	acct.accounted(acct.account(3, 2, "0000A1", append(of, field{rfc2866.AcctInputOctets_Type, number(5)}, field{rfc2869.AcctInputGigawords_Type, number(2)},
+		field{rfc2866.AcctOutputOctets_Type, number(6)}, field{rfc2866.AcctTerminateCause_Type, number(1)}, field{rfc2866.AcctSessionTime_Type, number(3600)})...))
 	recs := r.records("session.start", "session.update", "session.end")
 	if len(recs) != 3 {
 		t.Fatalf("%d records", len(recs))
@@ -188,7 +188,7 @@ func TestAccountingRefused(t *testing.T) {
 	n.send(n.account(3, 1, "1"))
 	r.meter.await(t, "unsupported_code", func(m *counter) bool { return m.drops["unsupported_code"] == 2 })
 
-	signed := acct.account(4, 1, "1", attr{rfc2869.MessageAuthenticator_Type, string(make([]byte, 16))}) // present, and wrong
+	signed := acct.account(4, 1, "1", field{rfc2869.MessageAuthenticator_Type, string(make([]byte, 16))}) // present, and wrong
 	acct.send(signed)
 	r.meter.await(t, "ma_bad", func(m *counter) bool { return m.drops["ma_bad"] == 2 })
 

@@ -22,7 +22,7 @@ const (
 	typeProxyState  = rfc2865.ProxyState_Type
 )
 
-func anAuth() attr { return attr{typeMessageAuth, strings.Repeat("\x00", 16)} }
+func anAuth() field { return field{typeMessageAuth, strings.Repeat("\x00", 16)} }
 
 // setLength writes Length into a packet.
 func setLength(raw []byte, n int) []byte {
@@ -56,9 +56,9 @@ func TestReceive(t *testing.T) {
 
 	const strict, soft, proxied, silent, nobody = "127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4", "127.9.9.9"
 	good := pap("alice", "123456")
-	chap := attr{rfc2865.CHAPPassword_Type, strings.Repeat("c", 17)}
-	eap := attr{typeEAP, "\x02\x07\x00\x0a\x01alice"}
-	state := attr{rfc2865.State_Type, "x"}
+	chap := field{rfc2865.CHAPPassword_Type, strings.Repeat("c", 17)}
+	eap := field{typeEAP, "\x02\x07\x00\x0a\x01alice"}
+	state := field{rfc2865.State_Type, "x"}
 	for _, c := range []struct {
 		name, from string
 		drop       string // "": answered
@@ -67,7 +67,7 @@ func TestReceive(t *testing.T) {
 		{"a good request is answered", strict, "", func(n *nas, id byte) []byte { return n.request(id, good...) }},
 		{"unknown source is dropped", nobody, "unknown_client", func(n *nas, id byte) []byte { return n.request(id, good...) }},
 		{"NAS-IP-Address does not choose the client", soft, "proxy_state_limited", func(n *nas, id byte) []byte {
-			return n.unsigned(1, id, append(pap("alice", "1"), attr{typeProxyState, "p"}, attr{rfc2865.NASIPAddress_Type, "\x7f\x00\x00\x03"}, attr{rfc2865.NASIdentifier_Type, "proxy"})...)
+			return n.unsigned(1, id, append(pap("alice", "1"), field{typeProxyState, "p"}, field{rfc2865.NASIPAddress_Type, "\x7f\x00\x00\x03"}, field{rfc2865.NASIdentifier_Type, "proxy"})...)
 		}},
 		{"an empty datagram", strict, "short_packet", func(*nas, byte) []byte { return nil }},
 		{"19 octets", strict, "short_packet", func(n *nas, id byte) []byte { return n.request(id, good...)[:19] }},
@@ -119,12 +119,12 @@ func TestReceive(t *testing.T) {
 		{"an empty User-Password", strict, "bad_password_length", func(n *nas, id byte) []byte { return n.extendedOnly(id, 2, nil) }},
 		{"User-Password of 128 octets", strict, "", func(n *nas, id byte) []byte { return n.request(id, pap("alice", strings.Repeat("p", 128))...) }},
 		{"Proxy-State that no reply could repeat", strict, "proxy_state_oversize", func(n *nas, id byte) []byte {
-			return n.request(id, append(pap("alice", "1"), slices.Repeat([]attr{{typeProxyState, strings.Repeat("p", 253)}}, 5)...)...)
+			return n.request(id, append(pap("alice", "1"), slices.Repeat([]field{{typeProxyState, strings.Repeat("p", 253)}}, 5)...)...)
 		}},
 
 		{"Message-Authenticator twice", strict, "repeated_attribute", func(n *nas, id byte) []byte { return n.request(id, append(pap("alice", "1"), anAuth())...) }},
 		{"Message-Authenticator of 15 octets", strict, "malformed_attributes", func(n *nas, id byte) []byte {
-			return n.unsigned(1, id, append(pap("alice", "1"), attr{typeMessageAuth, strings.Repeat("\x00", 15)})...)
+			return n.unsigned(1, id, append(pap("alice", "1"), field{typeMessageAuth, strings.Repeat("\x00", 15)})...)
 		}},
 		{"Message-Authenticator is wrong", strict, "ma_bad", func(n *nas, id byte) []byte {
 			raw := n.request(id, good...)
@@ -142,20 +142,20 @@ func TestReceive(t *testing.T) {
 			return other.request(id, good...)
 		}},
 		{"the place of Message-Authenticator does not matter", strict, "", func(n *nas, id byte) []byte {
-			p := n.unsigned(1, id, append([]attr{anAuth()}, pap("alice", "1")...)...)
+			p := n.unsigned(1, id, append([]field{anAuth()}, pap("alice", "1")...)...)
 			copy(p[22:38], wire.NewDigester().MessageAuth(wire.NewSecret([]byte(n.secret)), p, p[4:20], 22))
 			return p
 		}},
 		{"Message-Authenticator is required", strict, "ma_missing", func(n *nas, id byte) []byte { return n.unsigned(1, id, good...) }},
 		{"without it, for an exempt client", soft, "", func(n *nas, id byte) []byte { return n.unsigned(1, id, good...) }},
 		{"Proxy-State without it, where that is limited", soft, "proxy_state_limited", func(n *nas, id byte) []byte {
-			return n.unsigned(1, id, append(pap("alice", "1"), attr{typeProxyState, "p"})...)
+			return n.unsigned(1, id, append(pap("alice", "1"), field{typeProxyState, "p"})...)
 		}},
 		{"Proxy-State with it, where that is limited", soft, "", func(n *nas, id byte) []byte {
-			return n.request(id, append(pap("alice", "1"), attr{typeProxyState, "p"})...)
+			return n.request(id, append(pap("alice", "1"), field{typeProxyState, "p"})...)
 		}},
 		{"Proxy-State without it, from a proxy", proxied, "", func(n *nas, id byte) []byte {
-			return n.unsigned(1, id, append(pap("alice", "1"), attr{typeProxyState, "p"})...)
+			return n.unsigned(1, id, append(pap("alice", "1"), field{typeProxyState, "p"})...)
 		}},
 
 		{"Status-Server without Message-Authenticator", soft, "ma_missing", func(n *nas, id byte) []byte { return n.unsigned(radius.CodeStatusServer, id) }},
@@ -166,7 +166,7 @@ func TestReceive(t *testing.T) {
 		}},
 		{"Status-Server where it is off", silent, "status_server_off", func(n *nas, id byte) []byte { return n.packet(radius.CodeStatusServer, id) }},
 		{"Status-Server", strict, "", func(n *nas, id byte) []byte {
-			return n.packet(radius.CodeStatusServer, id, attr{typeProxyState, "p"}, attr{rfc2865.UserName_Type, "ignored"})
+			return n.packet(radius.CodeStatusServer, id, field{typeProxyState, "p"}, field{rfc2865.UserName_Type, "ignored"})
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -221,21 +221,21 @@ func (n *nas) extendedOnly(id, t byte, value []byte) []byte {
 func TestUnsupported(t *testing.T) {
 	r := newRig(t, nil, everybody(Challenge))
 	n := r.nas()
-	user := attr{rfc2865.UserName_Type, "alice"}
+	user := field{rfc2865.UserName_Type, "alice"}
 	for i, c := range []struct {
 		name   string
 		reason login.Reason
-		attrs  []attr
+		attrs  []field
 	}{
-		{"CHAP", "unsupported_method", []attr{user, {rfc2865.CHAPPassword_Type, strings.Repeat("c", 17)}}},
-		{"MS-CHAP", "unsupported_method", []attr{user, {rfc2865.VendorSpecific_Type, "\x00\x00\x01\x37\x01\x34" + strings.Repeat("r", 50)}}},
-		{"MS-CHAPv2 behind another attribute of the vendor", "unsupported_method", []attr{user, {rfc2865.VendorSpecific_Type, "\x00\x00\x01\x37\x0b\x06cccc\x19\x34" + strings.Repeat("r", 50)}}},
-		{"EAP", "eap_to_pap_client", []attr{user, {typeEAP, "\x02\x07\x00\x0a\x01alice"}}},
-		{"an empty EAP-Message", "eap_to_pap_client", []attr{user, {typeEAP, ""}}},
-		{"Authorize-Only without State", "unsupported_service", []attr{user, {rfc2865.ServiceType_Type, "\x00\x00\x00\x11"}}},
-		{"no credentials at all", login.ReasonPasswordMissing, []attr{user}},
-		{"State in place of credentials", login.ReasonStateUnknown, []attr{user, {rfc2865.State_Type, "x"}}},
-		{"no User-Name", login.ReasonStateUnknown, []attr{{rfc2865.State_Type, "x"}}},
+		{"CHAP", "unsupported_method", []field{user, {rfc2865.CHAPPassword_Type, strings.Repeat("c", 17)}}},
+		{"MS-CHAP", "unsupported_method", []field{user, {rfc2865.VendorSpecific_Type, "\x00\x00\x01\x37\x01\x34" + strings.Repeat("r", 50)}}},
+		{"MS-CHAPv2 behind another attribute of the vendor", "unsupported_method", []field{user, {rfc2865.VendorSpecific_Type, "\x00\x00\x01\x37\x0b\x06cccc\x19\x34" + strings.Repeat("r", 50)}}},
+		{"EAP", "eap_to_pap_client", []field{user, {typeEAP, "\x02\x07\x00\x0a\x01alice"}}},
+		{"an empty EAP-Message", "eap_to_pap_client", []field{user, {typeEAP, ""}}},
+		{"Authorize-Only without State", "unsupported_service", []field{user, {rfc2865.ServiceType_Type, "\x00\x00\x00\x11"}}},
+		{"no credentials at all", login.ReasonPasswordMissing, []field{user}},
+		{"State in place of credentials", login.ReasonStateUnknown, []field{user, {rfc2865.State_Type, "x"}}},
+		{"no User-Name", login.ReasonStateUnknown, []field{{rfc2865.State_Type, "x"}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r.meter.mu.Lock()
@@ -265,11 +265,11 @@ func TestUnsupported(t *testing.T) {
 // All Proxy-State comes back, unmodified and in order, in every kind of answer (RFC 2865 section 5.33).
 func TestProxyState(t *testing.T) {
 	states := []string{"b", "a", "b", strings.Repeat("\xff", 253), "\x00"}
-	var attrs []attr
+	var attrs []field
 	for i, s := range states {
-		attrs = append(attrs, attr{typeProxyState, s})
+		attrs = append(attrs, field{typeProxyState, s})
 		if i == 1 {
-			attrs = append(attrs, attr{rfc2865.NASPortType_Type, "\x00\x00\x00\x05"})
+			attrs = append(attrs, field{rfc2865.NASPortType_Type, "\x00\x00\x00\x05"})
 		}
 	}
 	for _, c := range []struct {

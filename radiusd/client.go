@@ -18,6 +18,8 @@ import (
 	"golang.org/x/text/encoding/htmlindex"
 
 	"sallyport/internal/login"
+	"sallyport/radiusd/attr"
+	"sallyport/radiusd/eap"
 	"sallyport/radiusd/wire"
 )
 
@@ -130,7 +132,13 @@ const DefaultFurther = "Answer: "
 // Config is what a configuration says about RADIUS. SetConfig takes it as a whole.
 type Config struct {
 	Clients []Client
-	Replies map[string]*Reply // by rule name: what an Access-Accept under that rule carries
+	Replies map[string]*attr.Reply // by rule name: what an Access-Accept under that rule carries
+	// Realms are what may stand before or behind a name: REALM\alice and alice@realm are alice, in any case.
+	Realms []string
+	// Evidence tells that some people's passwords are checked by another RADIUS server, which can check CHAP and MS-CHAPv2.
+	Evidence bool
+	// EAP holds conversations with people who log in by EAP. Nil: those who try are refused.
+	EAP *eap.Server
 	// ChallengeFor is what a challenge tells the NAS about how long it is good, as Session-Timeout. Zero: nothing.
 	ChallengeFor time.Duration
 }
@@ -144,6 +152,7 @@ type client struct {
 	methods   methods
 	fortiGate bool
 	stateAAD  []byte
+	eapAAD    []byte // of State in EAP conversations
 	system    login.System
 	proofs    []login.Proof // mode Code: the NAS has checked a password
 	tally     *tally
@@ -155,8 +164,25 @@ type settings struct {
 	certificates map[string]*client // by what a certificate says, see identities
 	list         []*client
 	names        map[string]*client
-	replies      map[string]*Reply
+	replies      map[string]*attr.Reply
+	realms       map[string]bool // in lower case
+	evidence     bool
+	eap          *eap.Server
 	challengeFor uint32 // seconds, 0: not said
+}
+
+// plainName takes a realm of ours off a name.
+func (s *settings) plainName(name string) string {
+	if len(s.realms) == 0 {
+		return name
+	}
+	if realm, rest, found := strings.Cut(name, `\`); found && s.realms[strings.ToLower(realm)] {
+		return rest
+	}
+	if at := strings.LastIndexByte(name, '@'); at >= 0 && s.realms[strings.ToLower(name[at+1:])] {
+		return name[:at]
+	}
+	return name
 }
 
 // lookup finds the client of a source address: v4 is found also when it comes mapped into v6, and a v6 zone does not
@@ -348,9 +374,13 @@ func (c *Config) ready(old *settings) (*settings, error) {
 	if errs := c.Validate(); len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}
-	s := &settings{certificates: make(map[string]*client), names: make(map[string]*client), replies: make(map[string]*Reply, len(c.Replies)), challengeFor: uint32(c.ChallengeFor / time.Second)}
+	s := &settings{certificates: make(map[string]*client), names: make(map[string]*client), replies: make(map[string]*attr.Reply, len(c.Replies)), challengeFor: uint32(c.ChallengeFor / time.Second)}
 	for rule, r := range c.Replies {
 		s.replies[rule] = r
+	}
+	s.evidence, s.eap, s.realms = c.Evidence, c.EAP, make(map[string]bool)
+	for _, realm := range c.Realms {
+		s.realms[strings.ToLower(realm)] = true
 	}
 	tallies := make(map[string]*tally)
 	if old != nil {
@@ -386,6 +416,7 @@ func (c *Config) ready(old *settings) (*settings, error) {
 		}
 		cl.Tags = append([]string(nil), cfg.Tags...)
 		cl.stateAAD = append([]byte("radius state\x00"), cl.Name...)
+		cl.eapAAD = append([]byte("radius eap state\x00"), cl.Name...)
 		cl.system = login.System{Name: cl.Name, Tags: cl.Tags, Class: cl.Class}
 		if cl.overTLS() {
 			cl.key = wire.NewSecret([]byte(tlsSecret))

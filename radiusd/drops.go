@@ -1,6 +1,12 @@
 package radiusd
 
-import "sallyport/radiusd/wire"
+import (
+	"sallyport/internal/login"
+	"sallyport/radiusd/wire"
+)
+
+// reasonResponse is for a response of CHAP or MS-CHAPv2 that has not the form of one, or no challenge with it.
+const reasonResponse login.Reason = "response_malformed"
 
 // dropReason names why a packet got no answer. The words stand in logs, metrics and `client report`.
 type dropReason uint8
@@ -145,9 +151,9 @@ func (d dropReason) text() dropText {
 	case dropConnection:
 		return dropText{"connection_broken", "the connection ended within a packet, or was silent there"}
 	case refuseEAP:
-		return dropText{"eap_to_pap_client", "the client speaks EAP (802.1X, or IKEv2 with EAP); set it to PAP"}
+		return dropText{"eap_to_pap_client", "the client speaks EAP (802.1X, or IKEv2 with EAP): set it to PAP, or give radius.eap a certificate"}
 	case refuseMethod:
-		return dropText{"unsupported_method", "the client sends CHAP or MS-CHAP; set it to PAP"}
+		return dropText{"unsupported_method", "the client sends CHAP or MS-CHAP, which can prove a code (mode: code) and no password: set it to PAP"}
 	case refuseService:
 		return dropText{"unsupported_service", "Service-Type Authorize-Only is not served (RFC 5080 section 2.1.1)"}
 	default:

@@ -3,8 +3,6 @@ package radiusd
 import (
 	"bytes"
 	"context"
-	"crypto/hmac"
-	"crypto/md5"
 	"errors"
 	"log/slog"
 	"net"
@@ -19,9 +17,6 @@ import (
 
 	"go.uber.org/goleak"
 	"golang.org/x/mod/sumdb/note"
-	"layeh.com/radius"
-	"layeh.com/radius/rfc2865"
-	"layeh.com/radius/rfc2869"
 
 	"sallyport/internal/audit"
 	"sallyport/internal/journal"
@@ -30,6 +25,7 @@ import (
 	"sallyport/internal/seal"
 	"sallyport/internal/throttle"
 	"sallyport/otp"
+	"sallyport/radiusd/attr"
 	"sallyport/radiusd/wire"
 )
 
@@ -57,6 +53,7 @@ type rig struct {
 	lines  *logLines
 	addr   netip.AddrPort
 	stop   func()
+	with   func(*Config) // what a test changes about the configuration
 
 	// Guarded by mu.
 	mu     sync.Mutex
@@ -103,6 +100,20 @@ type passwords struct{}
 func (passwords) Method() string { return "password" }
 
 func (passwords) Check(_ context.Context, q login.Question) (login.Answer, error) {
+	switch e := q.Evidence.(type) { // as another RADIUS server would
+	case *wire.CHAP:
+		if q.Person != "" && (*chapProof)(e).Proves(password) {
+			return login.Answer{Extra: &wire.Extra{Attributes: []wire.Attribute{{Type: wire.AttrClass, Value: []byte("upstream")}}}}, nil
+		}
+		return login.Answer{}, login.ErrWrong
+	case *wire.MSCHAPv2:
+		proof := parts(*e)
+		if q.Person == "" || !proof.Proves(password) {
+			return login.Answer{}, login.ErrWrong
+		}
+		send, recv, _ := proof.Keys()
+		return login.Answer{Extra: &wire.Extra{MSCHAP2Success: append(e.Response[:1:1], proof.Success()...), SendKey: send[:], RecvKey: recv[:]}}, nil
+	}
 	if q.Person == "" || q.Password.Reveal() != password {
 		return login.Answer{}, login.ErrWrong
 	}
@@ -288,9 +299,9 @@ func everybody(mode Mode) Client {
 	}
 }
 
-func mustReply(t testing.TB, attrs map[string][]string) *Reply {
+func mustReply(t testing.TB, attrs map[string][]string) *attr.Reply {
 	t.Helper()
-	r, errs := CompileReply(attrs)
+	r, errs := attr.Compile(attrs)
 	if len(errs) > 0 {
 		t.Fatal(errs)
 	}
@@ -348,13 +359,16 @@ func newRigOn(t *testing.T, address string, change func(*Options), clients ...Cl
 
 func (r *rig) configure(clients ...Client) {
 	r.t.Helper()
-	err := r.server.SetConfig(&Config{
+	c := &Config{
 		Clients: clients, ChallengeFor: 2 * time.Minute,
-		Replies: map[string]*Reply{"network team": mustReply(r.t, map[string][]string{
+		Replies: map[string]*attr.Reply{"network team": mustReply(r.t, map[string][]string{
 			"Cisco-AVPair": {"shell:priv-lvl=15", "shell:roles=admin"}, "Class": {"network", "second"}, "Service-Type": {"NAS-Prompt-User"},
 		})},
-	})
-	if err != nil {
+	}
+	if r.with != nil {
+		r.with(c)
+	}
+	if err := r.server.SetConfig(c); err != nil {
 		r.t.Fatal(err)
 	}
 }
@@ -440,159 +454,6 @@ func listen(t testing.TB, address string) *net.UDPConn {
 		t.Fatal(err)
 	}
 	return conn
-}
-
-// nas is a client's socket.
-type nas struct {
-	t      *testing.T
-	conn   *net.UDPConn
-	secret string
-}
-
-// from opens a client's socket at a loopback address.
-func (r *rig) from(ip string) *nas {
-	r.t.Helper()
-	conn, err := net.DialUDP("udp", &net.UDPAddr{IP: net.ParseIP(ip)}, net.UDPAddrFromAddrPort(r.addr))
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	r.t.Cleanup(func() { conn.Close() })
-	return &nas{r.t, conn, testSecret}
-}
-
-func (r *rig) nas() *nas { return r.from("127.0.0.1") }
-
-type attr struct {
-	Type  radius.Type
-	Value string
-}
-
-// request makes an Access-Request with layeh's codec, signed with crypto/hmac, Message-Authenticator last: servers must not care.
-func (n *nas) request(id byte, attrs ...attr) []byte {
-	return n.packet(radius.CodeAccessRequest, id, attrs...)
-}
-
-func (n *nas) packet(code radius.Code, id byte, attrs ...attr) []byte {
-	n.t.Helper()
-	raw := n.unsigned(code, id, append(attrs, attr{rfc2869.MessageAuthenticator_Type, strings.Repeat("\x00", 16)})...)
-	return resign(raw, n.secret)
-}
-
-// resign fills in the last attribute, which is the Message-Authenticator.
-func resign(raw []byte, secret string) []byte {
-	value := raw[len(raw)-16:]
-	clear(value)
-	mac := hmac.New(md5.New, []byte(secret))
-	mac.Write(raw)
-	copy(value, mac.Sum(nil))
-	return raw
-}
-
-func (n *nas) unsigned(code radius.Code, id byte, attrs ...attr) []byte {
-	n.t.Helper()
-	p := radius.New(code, []byte(n.secret))
-	p.Identifier = id
-	for _, a := range attrs {
-		if a.Type == rfc2865.UserPassword_Type {
-			hidden, err := radius.NewUserPassword([]byte(a.Value), p.Secret, p.Authenticator[:])
-			if err != nil {
-				n.t.Fatal(err)
-			}
-			a.Value = string(hidden)
-		}
-		p.Add(a.Type, radius.Attribute(a.Value))
-	}
-	raw, err := p.Encode()
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	return raw
-}
-
-// pap is what a NAS sends of somebody's login.
-func pap(user, typed string, more ...attr) []attr {
-	return append([]attr{
-		{rfc2865.UserName_Type, user},
-		{rfc2865.UserPassword_Type, typed},
-		{rfc2865.NASIPAddress_Type, "\x0a\x00\x00\x01"},
-		{rfc2865.CallingStationID_Type, "192.0.2.7"},
-	}, more...)
-}
-
-func (n *nas) send(raw []byte) {
-	n.t.Helper()
-	if _, err := n.conn.Write(raw); err != nil {
-		n.t.Fatal(err)
-	}
-}
-
-// receive waits for an answer's bytes.
-func (n *nas) receive() []byte {
-	n.t.Helper()
-	if err := n.conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
-		n.t.Fatal(err)
-	}
-	buf := make([]byte, wire.MaxPacket+1)
-	k, err := n.conn.Read(buf)
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	return buf[:k]
-}
-
-// ask sends a request and checks what every answer must have, with the standard library's HMAC and layeh's codec.
-func (n *nas) ask(raw []byte) *radius.Packet {
-	n.t.Helper()
-	n.send(raw)
-	return n.checked(raw, n.receive())
-}
-
-func (n *nas) checked(request, answer []byte) *radius.Packet {
-	n.t.Helper()
-	if !radius.IsAuthenticResponse(answer, request, []byte(n.secret)) {
-		n.t.Fatal("the Response Authenticator is wrong")
-	}
-	p, err := radius.Parse(answer, []byte(n.secret))
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	if int(answer[2])<<8|int(answer[3]) != len(answer) {
-		n.t.Error("the answer is padded") // pam_radius refuses those
-	}
-	if p.Identifier != request[1] {
-		n.t.Errorf("identifier %d, want %d", p.Identifier, request[1])
-	}
-	if len(p.Attributes) == 0 || p.Attributes[0].Type != rfc2869.MessageAuthenticator_Type {
-		n.t.Fatal("Message-Authenticator is not the first attribute")
-	}
-	signed := bytes.Clone(answer)
-	copy(signed[4:20], request[4:20])
-	clear(signed[22:38])
-	mac := hmac.New(md5.New, []byte(n.secret))
-	mac.Write(signed)
-	if !hmac.Equal(mac.Sum(nil), answer[22:38]) {
-		n.t.Fatal("the Message-Authenticator is wrong")
-	}
-	return p
-}
-
-// types lists the attributes of a packet.
-func types(p *radius.Packet) []radius.Type {
-	var list []radius.Type
-	for _, a := range p.Attributes {
-		list = append(list, a.Type)
-	}
-	return list
-}
-
-func values(p *radius.Packet, t radius.Type) []string {
-	var list []string
-	for _, a := range p.Attributes {
-		if a.Type == t {
-			list = append(list, string(a.Attribute))
-		}
-	}
-	return list
 }
 
 func newQuiet() *slog.Logger { return slog.New(slog.DiscardHandler) }

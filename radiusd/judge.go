@@ -140,7 +140,7 @@ func (s *Server) ask(r *request, d *wire.Digester) bool {
 	switch {
 	case s.asker == nil, r.client.Mode != Code && !r.opened, r.opened && r.progress.Further():
 		return false
-	case !s.asker.Immediate(r.view.UserName.Text(r.packet)):
+	case !s.asker.Immediate(r.settings.plainName(r.view.UserName.Text(r.packet))):
 		return false
 	}
 	a, w, why := s.prepare(r, d)
@@ -158,9 +158,15 @@ func (s *Server) ask(r *request, d *wire.Digester) bool {
 // unsupported tells which way of logging in the request asks for, if it is one that the client may not use.
 func (s *Server) unsupported(r *request) dropReason {
 	v, may := &r.view, r.client.methods
+	// A response to a challenge proves a code, which is here; one in a first round a password, which is not, unless there
+	// is another server that can check it. Password and code in one cannot be parted.
+	code := r.client.Mode == Code || r.opened && !r.progress.Further()
+	responses := code || r.settings.evidence && r.client.Mode == Challenge
 	switch {
-	case v.EAP.Present() && may&methodEAP == 0:
+	case v.EAP.Present() && (may&methodEAP == 0 || r.settings.eap == nil):
 		return refuseEAP
+	case (v.CHAP.Present() || v.MSResponse2.Present()) && !responses:
+		return refuseMethod
 	case v.Password.Present() && may&methodPAP == 0,
 		v.CHAP.Present() && may&methodCHAP == 0,
 		v.MSResponse2.Present() && may&methodMSCHAPv2 == 0,
@@ -178,7 +184,7 @@ func (s *Server) unsupported(r *request) dropReason {
 func (s *Server) attempt(r *request) login.Attempt {
 	c, v, b := r.client, &r.view, r.packet
 	a := login.Attempt{
-		ID: login.NewID(), Name: v.UserName.Text(b), Protocol: protocol, Source: r.from,
+		ID: login.NewID(), Name: r.settings.plainName(v.UserName.Text(b)), Protocol: protocol, Source: r.from,
 		System: c.system, Capability: login.MayLogin, Origin: c.Name,
 		Detail: r.detail[:0],
 	}

@@ -8,6 +8,7 @@ import (
 	"layeh.com/radius"
 
 	"sallyport/internal/login"
+	"sallyport/radiusd/attr"
 	"sallyport/radiusd/wire"
 )
 
@@ -68,6 +69,11 @@ func (s *Server) answer(r *request, tools *toolbox, outcome login.Outcome) []byt
 		s.drop(r.client, dropReplySize, r.from.Addr())
 		return nil
 	}
+	return s.answerWith(r, packet, string(outcome.Reason()))
+}
+
+// answerWith counts an answer and remembers it for resends. It returns nil when nobody waits for it any more.
+func (s *Server) answerWith(r *request, packet []byte, why string) []byte {
 	now := s.now()
 	wanted := s.cache.finish(r.entry, packet, now.Sub(s.start))
 	r.entry = nil
@@ -76,6 +82,7 @@ func (s *Server) answer(r *request, tools *toolbox, outcome login.Outcome) []byt
 		return nil
 	}
 	t := r.client.tally
+	t.answered(now.Sub(r.received))
 	switch packet[0] {
 	case wire.CodeAccessAccept:
 		t.accepts.Add(1)
@@ -84,7 +91,7 @@ func (s *Server) answer(r *request, tools *toolbox, outcome login.Outcome) []byt
 	default:
 		t.rejects.Add(1)
 	}
-	s.meter.Reply(r.client.Name, radius.Code(packet[0]).String(), string(outcome.Reason()), now.Sub(r.received))
+	s.meter.Reply(r.client.Name, radius.Code(packet[0]).String(), why, now.Sub(r.received))
 	return packet
 }
 
@@ -93,7 +100,7 @@ func (s *Server) render(r *request, tools *toolbox, outcome login.Outcome) (pack
 	var out wire.Writer
 	if grant, accepted := outcome.Accepted(); accepted {
 		r.begin(&out, tools, wire.CodeAccessAccept)
-		out.AddText(wire.AttrReplyMessage, cutText(outcome.Sentence(), wire.MaxValue))
+		r.addSentence(&out, outcome)
 		s.addGrant(&out, r, grant)
 		s.addProofs(&out, r, tools, outcome)
 	} else if progress, challenged := outcome.Challenged(); challenged {
@@ -103,7 +110,7 @@ func (s *Server) render(r *request, tools *toolbox, outcome login.Outcome) (pack
 		}
 	} else {
 		r.begin(&out, tools, wire.CodeAccessReject)
-		out.AddText(wire.AttrReplyMessage, cutText(outcome.Sentence(), wire.MaxValue))
+		r.addSentence(&out, outcome)
 		s.addRefusal(&out, r)
 	}
 	out.CopyProxyStates(r.packet, &r.view)
@@ -111,6 +118,13 @@ func (s *Server) render(r *request, tools *toolbox, outcome login.Outcome) (pack
 		return nil, false
 	}
 	return r.sign(&out, tools), true
+}
+
+// addSentence tells the person. With EAP that would reach nobody (RFC 3579 section 2.6.5).
+func (r *request) addSentence(out *wire.Writer, outcome login.Outcome) {
+	if !r.view.EAP.Present() {
+		out.AddText(wire.AttrReplyMessage, cutText(outcome.Sentence(), wire.MaxValue))
+	}
 }
 
 // addQuestion adds what an Access-Challenge asks: for the code, or what the person's directory wants to know.
@@ -148,13 +162,13 @@ func (s *Server) addQuestion(out *wire.Writer, r *request, progress login.Progre
 func (s *Server) addGrant(out *wire.Writer, r *request, grant login.Grant) {
 	by := r.settings.replies[grant.Rule]
 	if by == nil {
-		by = new(Reply)
+		by = new(attr.Reply)
 	}
-	out.AddEncoded(by.wire)
-	if grant.Max > 0 && !by.sessionTimeout {
+	out.AddEncoded(by.Encoded())
+	if grant.Max > 0 && !by.SessionTimeout() {
 		out.AddUint32(wire.AttrSessionTime, seconds(grant.Max))
 	}
-	if grant.Idle > 0 && !by.idleTimeout {
+	if grant.Idle > 0 && !by.IdleTimeout() {
 		out.AddUint32(wire.AttrIdleTime, seconds(grant.Idle))
 	}
 	if r.client.SessionClass {

@@ -16,6 +16,7 @@ import (
 	"layeh.com/radius/rfc2869"
 
 	"sallyport/internal/login"
+	"sallyport/radiusd/attr"
 	"sallyport/radiusd/wire"
 )
 
@@ -131,7 +132,7 @@ func TestChallenge(t *testing.T) {
 	}
 	second := func(user, typed string, state []byte) *radius.Packet {
 		id++
-		return n.ask(n.request(id, pap(user, typed, attr{rfc2865.State_Type, string(state)})...))
+		return n.ask(n.request(id, pap(user, typed, field{rfc2865.State_Type, string(state)})...))
 	}
 
 	p := first("alice", password)
@@ -254,7 +255,7 @@ func TestTimeouts(t *testing.T) {
 	r := newRig(t, nil, everybody(Code))
 	err := r.server.SetConfig(&Config{
 		Clients: []Client{everybody(Code)},
-		Replies: map[string]*Reply{"network team": mustReply(t, map[string][]string{"Session-Timeout": {"77"}})},
+		Replies: map[string]*attr.Reply{"network team": mustReply(t, map[string][]string{"Session-Timeout": {"77"}})},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -277,7 +278,7 @@ func TestAttempt(t *testing.T) {
 	r := newRig(t, nil, everybody(Append))
 	n := r.nas()
 	hostile := "al\x00ice\n\x1b[31m\xff"
-	n.ask(n.request(1, pap(hostile, password+"123456", attr{rfc2865.NASIdentifier_Type, "other-client"}, attr{rfc2865.CalledStationID_Type, "ssid"})...))
+	n.ask(n.request(1, pap(hostile, password+"123456", field{rfc2865.NASIdentifier_Type, "other-client"}, field{rfc2865.CalledStationID_Type, "ssid"})...))
 	a := r.gate.attempt()
 	if a.Name != hostile || a.Protocol != "radius" || a.System.Name != "vpn" || a.System.Class != "remote" || a.Capability != login.MayLogin {
 		t.Errorf("attempt %+v", a)

@@ -35,7 +35,7 @@ func benchPacket() ([]byte, *wire.Secret) {
 	if err != nil {
 		panic(err)
 	}
-	for _, a := range []attr{{1, "user0001"}, {2, string(hidden)}, {4, "\x0a\x00\x00\x01"}, {5, "\x00\x00\x00\x01"}, {31, "00-11-22-33-44-55"}, anAuth()} {
+	for _, a := range []field{{1, "user0001"}, {2, string(hidden)}, {4, "\x0a\x00\x00\x01"}, {5, "\x00\x00\x00\x01"}, {31, "00-11-22-33-44-55"}, anAuth()} {
 		p.Add(a.Type, radius.Attribute(a.Value))
 	}
 	raw, err := p.Encode()

@@ -2,13 +2,13 @@ package radiusd
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
-	"net"
 	"strings"
 	"testing"
 	"time"
 
-	"sallyport/radiusd/wire"
+	"sallyport/radiusd/probe"
 )
 
 func given(s string) func() (string, error) { return func() (string, error) { return s, nil } }
@@ -18,11 +18,12 @@ func TestProbe(t *testing.T) {
 	for _, mode := range []Mode{Challenge, Append, Code} {
 		t.Run(string(mode), func(t *testing.T) {
 			r := newRig(t, nil, everybody(mode))
-			o := ProbeOptions{
-				Address: r.addr.String(), Secret: []byte(testSecret), User: "alice", Mode: mode,
+			o := probe.Options{
+				Address: r.addr.String(), Secret: []byte(testSecret), User: "alice", Mode: string(mode),
 				Password: given(password), Code: given(r.code()), Timeout: 5 * time.Second,
 			}
-			report, err := Probe(t.Context(), o)
+			o.Strict = true
+			report, err := probe.Run(t.Context(), o)
 			if err != nil || report.Outcome != "accept" || !report.Healthy() {
 				t.Fatalf("%v %+v", err, report)
 			}
@@ -31,11 +32,11 @@ func TestProbe(t *testing.T) {
 				t.Errorf("%d rounds, %d times, want %d", report.Rounds, len(report.Took), rounds)
 			}
 			for _, f := range report.Findings {
-				if f.Level != Good {
+				if f.Level != probe.Good {
 					t.Errorf("%+v", f)
 				}
 			}
-			report, err = Probe(t.Context(), o) // the code is used now
+			report, err = probe.Run(t.Context(), o) // the code is used now
 			if err != nil || report.Outcome != "reject" || !report.Healthy() {
 				t.Errorf("%v %+v", err, report)
 			}
@@ -48,15 +49,15 @@ func TestProbe(t *testing.T) {
 
 func TestProbeWithoutCode(t *testing.T) {
 	r := newRig(t, nil, everybody(Challenge))
-	report, err := Probe(t.Context(), ProbeOptions{Address: r.addr.String(), Secret: []byte(testSecret), User: "alice", Mode: Challenge, Password: given(password)})
+	report, err := probe.Run(t.Context(), probe.Options{Address: r.addr.String(), Secret: []byte(testSecret), User: "alice", Mode: probe.Challenge, Password: given(password)})
 	if err != nil || report.Outcome != "challenge" || !report.Healthy() {
 		t.Errorf("%v %+v", err, report)
 	}
-	if _, err := Probe(t.Context(), ProbeOptions{Address: r.addr.String(), Secret: []byte(testSecret), Mode: Code}); err == nil {
+	if _, err := probe.Run(t.Context(), probe.Options{Address: r.addr.String(), Secret: []byte(testSecret), Mode: probe.Code}); err == nil {
 		t.Error("no error without a code")
 	}
 	failing := func() (string, error) { return "", errors.New("no terminal") }
-	if _, err := Probe(t.Context(), ProbeOptions{Address: r.addr.String(), Secret: []byte(testSecret), Mode: Append, Password: failing}); err == nil || !strings.Contains(err.Error(), "no terminal") {
+	if _, err := probe.Run(t.Context(), probe.Options{Address: r.addr.String(), Secret: []byte(testSecret), Mode: probe.Append, Password: failing}); err == nil || !strings.Contains(err.Error(), "no terminal") {
 		t.Errorf("%v", err)
 	}
 }
@@ -64,90 +65,118 @@ func TestProbeWithoutCode(t *testing.T) {
 // Silence is a finding, not an error: it is how a server answers a wrong secret.
 func TestProbeSilence(t *testing.T) {
 	r := newRig(t, nil, everybody(Code))
-	o := ProbeOptions{Address: r.addr.String(), Secret: []byte("wrong"), User: "alice", Mode: Code, Code: given("123456"), Timeout: 30 * time.Millisecond}
-	report, err := Probe(t.Context(), o)
+	o := probe.Options{Address: r.addr.String(), Secret: []byte("wrong"), User: "alice", Mode: probe.Code, Code: given("123456"), Timeout: 30 * time.Millisecond}
+	report, err := probe.Run(t.Context(), o)
 	if err != nil || report.Outcome != "no_answer" || report.Healthy() {
 		t.Errorf("%v %+v", err, report)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	o.Timeout = time.Minute
-	if _, err := Probe(ctx, o); err == nil {
+	if _, err := probe.Run(ctx, o); err == nil {
 		t.Error("a cancelled probe ended well")
 	}
 }
 
-// badServer answers as a server would that has every fault the probe knows of.
-func badServer(t *testing.T, answer func(request []byte, n int) []byte) string {
-	t.Helper()
-	conn := listen(t, "127.0.0.1:0")
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		buf := make([]byte, wire.MaxPacket)
-		for n := 0; ; n++ {
-			k, from, err := conn.ReadFrom(buf)
-			if err != nil {
-				return
-			}
-			if a := answer(buf[:k], n); a != nil {
-				_, _ = conn.WriteTo(a, from)
-			}
+// It also proves codes by CHAP and MS-CHAPv2, in one round and in two, and finds what belongs to that at its place.
+func TestProbeResponses(t *testing.T) {
+	for _, method := range []string{probe.CHAP, probe.MSCHAPv2} {
+		for mode, rounds := range map[Mode]int{Code: 1, Challenge: 2} {
+			t.Run(method+" "+string(mode), func(t *testing.T) {
+				r := newRig(t, nil, everybody(mode))
+				if mode == Challenge {
+					r.with = func(c *Config) { c.Evidence = true } // the rig's first factor knows responses
+					r.configure(everybody(mode))
+				}
+				o := probe.Options{
+					Address: r.addr.String(), Secret: []byte(testSecret), User: "alice", Mode: string(mode), Method: method,
+					Password: given(password), Code: given(r.code()), Timeout: 5 * time.Second,
+				}
+				report, err := probe.Run(t.Context(), o)
+				if err != nil || report.Outcome != "accept" || !report.Healthy() || report.Rounds != rounds {
+					t.Fatalf("%v %+v", err, report)
+				}
+				if method == probe.MSCHAPv2 {
+					wantFindings(t, report, "mschap_success", "mppe_keys")
+				}
+				report, err = probe.Run(t.Context(), o)
+				if err != nil || report.Outcome != "reject" || !report.Healthy() {
+					t.Errorf("%v %+v", err, report)
+				}
+				if method == probe.MSCHAPv2 {
+					wantFindings(t, report, "mschap_error")
+				}
+			})
 		}
-	}()
-	t.Cleanup(func() { conn.Close(); <-done })
-	return conn.LocalAddr().(*net.UDPAddr).String()
+	}
 }
 
-func TestProbeFindsFaults(t *testing.T) {
-	key, d := wire.NewSecret([]byte(testSecret)), wire.NewDigester()
-	signed := func(code byte, request, attrs []byte) []byte {
-		a := append([]byte{code, request[1], 0, 0}, make([]byte, 16)...)
-		a = setLength(append(a, attrs...), wire.HeaderSize+len(attrs))
-		copy(a[4:], d.ResponseAuth(key, a, request[4:wire.HeaderSize]))
-		return a
+// wantFindings wants checks to have been made, with a good end.
+func wantFindings(t *testing.T, report probe.Report, checks ...string) {
+	t.Helper()
+	for _, check := range checks {
+		good := false
+		for _, f := range report.Findings {
+			good = good || f.Check == check && f.Level == probe.Good
+		}
+		if !good {
+			t.Errorf("%s is not among the good findings: %+v", check, report.Findings)
+		}
 	}
-	proxy := "\x21\x0bprobe-one\x21\x0bprobe-two"
-	for _, c := range []struct {
-		name, check string
-		answer      func(request []byte, n int) []byte
-	}{
-		{"no Message-Authenticator", "message_authenticator", func(r []byte, _ int) []byte { return signed(2, r, []byte(proxy)) }},
-		{"a wrong one", "message_authenticator_value", func(r []byte, _ int) []byte { return signed(2, r, append([]byte("\x50\x12"), make([]byte, 16)...)) }},
-		{"not the first", "message_authenticator_first", func(r []byte, _ int) []byte {
-			return signed(2, r, append([]byte("\x12\x03m\x50\x12"), make([]byte, 16)...))
-		}},
-		{"Proxy-State in the wrong order", "proxy_state", func(r []byte, _ int) []byte { return signed(2, r, []byte("\x21\x0bprobe-two\x21\x0bprobe-one")) }},
-		{"Proxy-State lost", "proxy_state", func(r []byte, _ int) []byte { return signed(2, r, nil) }},
-		{"resends are judged again", "resend", func(r []byte, n int) []byte { return signed(2, r, []byte{27, 6, 0, 0, 0, byte(n)}) }},
-		{"resends are not answered", "resend", func(r []byte, n int) []byte {
-			if n > 1 {
-				return nil
-			}
-			return signed(2, r, nil)
-		}},
-		{"padding", "length", func(r []byte, _ int) []byte { return append(signed(2, r, nil), 0) }},
-		{"another secret", "response_authenticator", func(r []byte, _ int) []byte { return append([]byte{2, r[1], 0, 20}, make([]byte, 16)...) }},
-		{"malformed attributes", "attributes", func(r []byte, _ int) []byte { return signed(2, r, []byte{18, 99}) }},
-		{"a challenge without State", "challenge_state", func(r []byte, _ int) []byte { return signed(11, r, nil) }},
-		{"a challenge without message", "challenge_message", func(r []byte, _ int) []byte { return signed(11, r, nil) }},
-		{"a challenge with privileges", "challenge_privileges", func(r []byte, _ int) []byte { return signed(11, r, []byte{25, 3, 'a'}) }},
-		{"an answer of another kind", "code", func(r []byte, _ int) []byte { return signed(5, r, nil) }},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			address := badServer(t, c.answer)
-			report, err := Probe(t.Context(), ProbeOptions{
-				Address: address, Secret: []byte(testSecret), User: "alice", Mode: Challenge, Password: given(password), Timeout: 60 * time.Millisecond,
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, f := range report.Findings {
-				if f.Check == c.check && f.Level == Bad {
-					return
+}
+
+// Over TLS, by both versions, all of it holds as well.
+func TestProbeTLS(t *testing.T) {
+	for over, protocols := range map[string][]string{"RADIUS/1.0": {"radius/1.0"}, "RADIUS/1.1": nil} {
+		for method, mode := range map[string]Mode{probe.PAP: Challenge, probe.CHAP: Code, probe.MSCHAPv2: Code} {
+			t.Run(over+" "+method, func(t *testing.T) {
+				s := newSecured(t, nil, overTLS(mode))
+				o := probe.Options{
+					Address: s.tls, User: "alice", Mode: string(mode), Method: method, Strict: true,
+					Password: given(password), Code: given(s.code()), Timeout: 5 * time.Second,
+					TLS: &tls.Config{
+						RootCAs: s.ca.pool(), ServerName: "radius.example.org", NextProtos: protocols,
+						Certificates: []tls.Certificate{*s.ca.issue("nas.example.org", nil)},
+					},
 				}
-			}
-			t.Errorf("not found: %+v", report)
-		})
+				report, err := probe.Run(t.Context(), o)
+				if err != nil || report.Outcome != "accept" || !report.Healthy() || !strings.HasSuffix(report.Over, over) {
+					t.Fatalf("%v %+v", err, report)
+				}
+				wantFindings(t, report, "status_server", "proxy_state", "message_authenticator")
+				if method == probe.MSCHAPv2 {
+					wantFindings(t, report, "mschap_success", "mppe_keys")
+				}
+				if over == "RADIUS/1.0" {
+					wantFindings(t, report, "wrong_signature")
+				}
+				o.TLS.Certificates = []tls.Certificate{*s.ca.issue("stranger.example.org", nil)}
+				report, err = probe.Run(t.Context(), o)
+				if err != nil || report.Outcome != "no_answer" || report.Healthy() {
+					t.Errorf("a stranger: %v %+v", err, report)
+				}
+				o.TLS.RootCAs = newAuthority(t).pool()
+				if _, err = probe.Run(t.Context(), o); err == nil {
+					t.Error("a server whose certificate nobody signed was asked")
+				}
+			})
+		}
+	}
+}
+
+// A lenient client is told so by what is answered without a signature.
+func TestProbeStrict(t *testing.T) {
+	c := everybody(Code)
+	c.RequireMessageAuthenticator = false
+	r := newRig(t, nil, c)
+	o := probe.Options{Address: r.addr.String(), Secret: []byte(testSecret), User: "alice", Mode: probe.Code, Code: given(r.code()), Timeout: 5 * time.Second, Strict: true}
+	report, err := probe.Run(t.Context(), o)
+	if err != nil || !report.Healthy() {
+		t.Fatalf("%v %+v", err, report)
+	}
+	wantFindings(t, report, "wrong_signature")
+	last := report.Findings[len(report.Findings)-1]
+	if last.Check != "unsigned" || last.Level != probe.Note {
+		t.Errorf("%+v", last)
 	}
 }

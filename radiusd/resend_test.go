@@ -136,7 +136,7 @@ func TestUnanswerable(t *testing.T) {
 		raw := n.request(1, pap("alice", r.code())...)
 		n.send(raw)
 		r.meter.await(t, "log_unavailable", func(m *counter) bool { return m.drops["log_unavailable"] == 1 })
-		n.send(n.request(2, pap("alice", "x", attr{24, "unknown"})...))
+		n.send(n.request(2, pap("alice", "x", field{24, "unknown"})...))
 		r.meter.await(t, "log_unavailable", func(m *counter) bool { return m.drops["log_unavailable"] == 2 })
 		r.gate.mu.Lock()
 		r.gate.Gate = real

@@ -98,7 +98,7 @@ func (b *batch) enqueue(r *request) (given bool, why dropReason) {
 	}
 	c.tally.requests.Add(1)
 	if v.ProxyStates > 0 {
-		c.tally.proxyState.Add(1)
+		c.tally.proxied(r.received)
 	}
 	if !v.NASIP.Present() && !v.NASID.Present() && !v.NASIPv6.Present() {
 		c.tally.withoutNAS.Add(1)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"sallyport/internal/login"
+	"sallyport/radiusd/mschap"
 	"sallyport/radiusd/wire"
 )
 
@@ -103,6 +104,7 @@ type Server struct {
 	cache     *replyCache
 	strangers strangers
 	extras    extras
+	talks     talks
 	requests  sync.Pool // of *request
 	tools     sync.Pool // of *toolbox
 
@@ -142,7 +144,9 @@ type facts struct {
 	opened   bool // the State is one of ours, and holds progress
 	progress login.Progress
 	detail   [4]login.Detail
-	asks     bool // judged already, and the outcome follows:
+	proof    *mschap.V2 // of MS-CHAPv2, if that is how the code is proved
+	eap      *eapEnd    // how an EAP conversation ended, if it did
+	asks     bool       // judged already, and the outcome follows:
 	asked    login.Asked
 	noted    login.Noted // the same of accounting
 }
@@ -247,6 +251,7 @@ func (s *Server) enter(ctx context.Context, tr *traffic) (q *queue, done func())
 	defer s.mu.Unlock()
 	if s.serving == 0 {
 		s.queue = newQueue(s.workers, s.queueSize, s.handle)
+		s.talks.open()
 	}
 	s.serving++
 	s.lastID++
@@ -268,6 +273,7 @@ func (s *Server) leave() {
 	if s.serving == 0 {
 		s.queue.close()
 		s.queue = nil
+		s.talks.close()
 	}
 }
 
@@ -330,10 +336,10 @@ func (s *Server) authentic(r *request, tools *toolbox) dropReason {
 		if !tools.Verified(c.key, r.packet, v.MessageAuth.At()) {
 			return dropAuthBad
 		}
-		t.withAuth.Add(1)
+		t.signed(r.packet[0], r.received)
 		return dropNone
 	}
-	t.withoutAuth.Add(1)
+	t.unsigned(r.packet[0], r.received)
 	// RFC 5997 section 3 for Status-Server. Over TLS nobody else can write (RFC 6614 section 2.4).
 	if r.packet[0] == wire.CodeStatusServer || c.RequireMessageAuthenticator && !c.overTLS() {
 		return dropAuthMissing

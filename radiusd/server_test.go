@@ -68,7 +68,7 @@ func TestOverload(t *testing.T) {
 		<-hold
 	})
 	second := func(id byte, user string) []byte {
-		return n.request(id, pap(user, "000000", attr{rfc2865.State_Type, string(state)})...)
+		return n.request(id, pap(user, "000000", field{rfc2865.State_Type, string(state)})...)
 	}
 	// Both workers take what has a State that opens; then one lane fills, and the other.
 	n.send(second(10, "busy1"))
@@ -80,7 +80,7 @@ func TestOverload(t *testing.T) {
 	}
 	n.send(n.request(30, pap("first4", password)...))
 	r.meter.await(t, "overloaded", func(m *counter) bool { return m.drops["overloaded"] == 1 })
-	n.send(n.request(31, pap("junk state", "x", attr{rfc2865.State_Type, "junk"})...))
+	n.send(n.request(31, pap("junk state", "x", field{rfc2865.State_Type, "junk"})...))
 	r.meter.await(t, "overloaded", func(m *counter) bool { return m.drops["overloaded"] == 2 })
 	for i, name := range []string{"second1", "second2", "second3"} {
 		n.send(second(byte(40+i), name))
@@ -124,7 +124,7 @@ func TestReserve(t *testing.T) {
 	for range 7 {
 		<-held
 	}
-	p := n.ask(n.request(2, pap("alice", r.code(), attr{rfc2865.State_Type, string(state)})...))
+	p := n.ask(n.request(2, pap("alice", r.code(), field{rfc2865.State_Type, string(state)})...))
 	if p.Code != radius.CodeAccessAccept {
 		t.Errorf("%v", p.Code)
 	}

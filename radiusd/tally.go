@@ -8,6 +8,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"sallyport/radiusd/ledger"
+	"sallyport/radiusd/wire"
 )
 
 const (
@@ -44,9 +47,47 @@ type tally struct {
 	accepts, rejects, challenges    atomic.Uint64
 	accounted                       atomic.Uint64
 	status                          atomic.Uint64
-	lastSeen                        atomic.Int64 // Unix nanoseconds; 0: never
+	lastSeen                        atomic.Int64 // Unix nanoseconds, as all times here; 0: never
+	lastWithout, lastProxy          atomic.Int64
+	signedSince                     atomic.Int64  // of the present run of requests with Message-Authenticator
+	withBefore                      atomic.Uint64 // withAuth when that run began
+	waited, slowest                 atomic.Int64  // of answers
 	drops                           [dropReasons]dropCount
 	statusWindow                    atomic.Int64 // second<<16 | answers in it
+}
+
+// signed counts a request with a Message-Authenticator. Status-Server always has one, and says nothing of the others.
+func (t *tally) signed(code byte, now time.Time) {
+	if code != wire.CodeAccessRequest {
+		return
+	}
+	t.withAuth.Add(1)
+	if t.signedSince.Load() == 0 {
+		t.signedSince.CompareAndSwap(0, now.UnixNano())
+	}
+}
+
+// unsigned counts a request without one.
+func (t *tally) unsigned(code byte, now time.Time) {
+	if code != wire.CodeAccessRequest {
+		return
+	}
+	t.withoutAuth.Add(1)
+	t.lastWithout.Store(now.UnixNano())
+	t.withBefore.Store(t.withAuth.Load())
+	t.signedSince.Store(0)
+}
+
+func (t *tally) proxied(now time.Time) {
+	t.proxyState.Add(1)
+	t.lastProxy.Store(now.UnixNano())
+}
+
+// answered counts how long an answer took.
+func (t *tally) answered(d time.Duration) {
+	t.waited.Add(int64(d))
+	for old := t.slowest.Load(); int64(d) > old && !t.slowest.CompareAndSwap(old, int64(d)); old = t.slowest.Load() {
+	}
 }
 
 type dropCount struct {
@@ -68,23 +109,12 @@ func (d *dropCount) due(now time.Time) (since uint64, ok bool) {
 
 // ClientStats is what is known of one client since the server's start.
 type ClientStats struct {
-	Name     string
-	Prefix   netip.Prefix
-	LastSeen time.Time // zero: never
-
-	// Requests are Access-Requests that were well formed and, where signed, rightly so; the next four are of these.
-	// They tell which of RequireMessageAuthenticator and LimitProxyState can be set.
-	Requests                    uint64
-	WithMessageAuthenticator    uint64
-	WithoutMessageAuthenticator uint64 // also counted when dropped for it
-	WithProxyState              uint64
-	WithoutNAS                  uint64 // neither NAS-IP-Address nor NAS-Identifier (RFC 2865 section 4.1)
-
-	Accepts, Rejects, Challenges uint64
-	StatusServer, Resends        uint64
-	Drops                        map[string]uint64 // by reason; only those that happened
-	RequireMessageAuthenticator  bool
-	LimitProxyState              bool
+	Name        string
+	Prefix      netip.Prefix // of a client over UDP
+	Certificate string       // of one over TLS
+	ledger.Counts
+	RequireMessageAuthenticator bool
+	LimitProxyState             bool
 }
 
 // StrangerStats is an address that is no client and sent something.
@@ -97,22 +127,32 @@ type StrangerStats struct {
 func (c *client) stats() ClientStats {
 	t := c.tally
 	s := ClientStats{
-		Name: c.Name, Prefix: c.Prefix,
-		Requests: t.requests.Load(), WithMessageAuthenticator: t.withAuth.Load(), WithoutMessageAuthenticator: t.withoutAuth.Load(),
-		WithProxyState: t.proxyState.Load(), WithoutNAS: t.withoutNAS.Load(),
-		Accepts: t.accepts.Load(), Rejects: t.rejects.Load(), Challenges: t.challenges.Load(),
-		StatusServer: t.status.Load(), Resends: t.resends.Load(), Drops: make(map[string]uint64),
+		Name: c.Name, Prefix: c.Prefix, Certificate: c.Certificate,
 		RequireMessageAuthenticator: c.RequireMessageAuthenticator, LimitProxyState: c.LimitProxyState,
+		Counts: ledger.Counts{
+			LastSeen: timeOf(&t.lastSeen), Requests: t.requests.Load(), WithMessageAuthenticator: t.withAuth.Load(),
+			WithoutMessageAuthenticator: t.withoutAuth.Load(), WithProxyState: t.proxyState.Load(), WithoutNAS: t.withoutNAS.Load(),
+			Accepts: t.accepts.Load(), Rejects: t.rejects.Load(), Challenges: t.challenges.Load(), Accounting: t.accounted.Load(),
+			StatusServer: t.status.Load(), Resends: t.resends.Load(), Drops: make(map[string]uint64),
+			Waited: time.Duration(t.waited.Load()), Slowest: time.Duration(t.slowest.Load()),
+			LastWithoutMessageAuthenticator: timeOf(&t.lastWithout), LastProxyState: timeOf(&t.lastProxy), SignedSince: timeOf(&t.signedSince),
+		},
 	}
-	if ns := t.lastSeen.Load(); ns != 0 {
-		s.LastSeen = time.Unix(0, ns).UTC()
-	}
+	before := t.withBefore.Load()
+	s.SignedRun = s.WithMessageAuthenticator - min(before, s.WithMessageAuthenticator)
 	for reason := range t.drops {
 		if n := t.drops[reason].n.Load(); n > 0 {
 			s.Drops[dropReason(reason).String()] = n
 		}
 	}
 	return s
+}
+
+func timeOf(ns *atomic.Int64) time.Time {
+	if n := ns.Load(); n != 0 {
+		return time.Unix(0, n).UTC()
+	}
+	return time.Time{}
 }
 
 type stranger struct {
@@ -193,6 +233,15 @@ func (s *Server) drop(c *client, why dropReason, addr netip.Addr, more ...any) {
 		}
 	}
 	s.meter.Drop(name, why.String(), addr)
+}
+
+// Counts are those of Stats by the clients' names, for a ledger.Book.
+func (s *Server) Counts() map[string]ledger.Counts {
+	all := make(map[string]ledger.Counts)
+	for _, c := range s.settings.Load().list {
+		all[c.Name] = c.stats().Counts
+	}
+	return all
 }
 
 // Stats tells of every client since the start, in the order of their names.

@@ -196,7 +196,7 @@ func (t *tlsServer) serve(ctx context.Context, raw net.Conn, from netip.AddrPort
 	stop()
 	done()
 	t.Server.tools.Put(b.tools)
-	if why != dropNone {
+	if why != dropNone && !errors.Is(err, errAdmitted) {
 		t.drop(c, why, from.Addr(), "err", err, "connection", "closed")
 	}
 	// close_notify tells the client that the end is meant. A client that does not take it keeps nobody waiting.
@@ -338,8 +338,7 @@ func (b *tlsReader) whole() bool {
 
 // next reads a packet and admits it.
 func (b *tlsReader) next(ctx context.Context) (dropReason, error) {
-	head, err := b.in.Peek(1)
-	if err != nil {
+	if _, err := b.in.Peek(1); err != nil {
 		return dropNone, err
 	}
 	if !b.whole() { // the rest must come soon
@@ -348,7 +347,8 @@ func (b *tlsReader) next(ctx context.Context) (dropReason, error) {
 			return dropNone, ctx.Err()
 		}
 	}
-	if head, err = b.in.Peek(4); err != nil {
+	head, err := b.in.Peek(4)
+	if err != nil {
 		return dropNone, noEOF(err)
 	}
 	n := int(binary.BigEndian.Uint16(head[2:]))
@@ -376,10 +376,13 @@ func (b *tlsReader) next(ctx context.Context) (dropReason, error) {
 		b.requests.Put(r)
 	}
 	if why.ofForm() {
-		return why, nil
+		return why, errAdmitted
 	}
 	return dropNone, nil
 }
+
+// errAdmitted ends a connection whose packet has been counted and logged already.
+var errAdmitted = errors.New("the packet was dropped")
 
 // noEOF tells an end in the middle of a packet from one between packets.
 func noEOF(err error) error {

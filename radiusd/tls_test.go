@@ -107,7 +107,14 @@ func overTLS(mode Mode) Client {
 
 func newSecured(t *testing.T, change func(*Options), clients ...Client) *secured {
 	t.Helper()
+	return newPatient(t, patience{handshakeFor, frameFor}, change, clients...)
+}
+
+// newPatient is newSecured with another patience.
+func newPatient(t *testing.T, p patience, change func(*Options), clients ...Client) *secured {
+	t.Helper()
 	s := &secured{rig: newRig(t, change, clients...), ca: newAuthority(t)}
+	s.rig.server.patience = p
 	s.server.Store(s.ca.issue("radius.example.org", nil))
 	s.cas.Store(s.ca.pool())
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -208,7 +215,7 @@ func (n *tlsNAS) ask(raw []byte) *radius.Packet {
 }
 
 // plainPacket makes a packet of RADIUS/1.1 (RFC 9765 section 4.1).
-func plainPacket(code radius.Code, token uint32, attrs ...attr) []byte {
+func plainPacket(code radius.Code, token uint32, attrs ...field) []byte {
 	p := append([]byte{byte(code), 0, 0, 0}, number(token)...)
 	p = append(p, make([]byte, 12)...)
 	for _, a := range attrs {
@@ -259,7 +266,7 @@ func TestTLS(t *testing.T) {
 			if n.v11 != c.v11 {
 				t.Fatalf("RADIUS/1.1 is %v", n.v11)
 			}
-			ask := func(id byte, attrs ...attr) *radius.Packet {
+			ask := func(id byte, attrs ...field) *radius.Packet {
 				if c.v11 {
 					return n.askPlain(plainPacket(radius.CodeAccessRequest, 0xff000000+uint32(id), attrs...))
 				}
@@ -270,11 +277,11 @@ func TestTLS(t *testing.T) {
 			if challenge.Code != radius.CodeAccessChallenge || len(state) == 0 {
 				t.Fatalf("%v", challenge.Code)
 			}
-			if p := ask(2, pap("alice", s.code(), attr{rfc2865.State_Type, string(state)})...); p.Code != radius.CodeAccessAccept || len(values(p, rfc2865.Class_Type)) != 2 {
+			if p := ask(2, pap("alice", s.code(), field{rfc2865.State_Type, string(state)})...); p.Code != radius.CodeAccessAccept || len(values(p, rfc2865.Class_Type)) != 2 {
 				t.Fatalf("%v", p.Code)
 			}
 			if c.v11 {
-				n.askPlain(plainPacket(radius.CodeAccountingRequest, 3, attr{rfc2866.AcctStatusType_Type, number(1)}, attr{rfc2866.AcctSessionID_Type, "1"}))
+				n.askPlain(plainPacket(radius.CodeAccountingRequest, 3, field{rfc2866.AcctStatusType_Type, number(1)}, field{rfc2866.AcctSessionID_Type, "1"}))
 				n.askPlain(plainPacket(radius.CodeStatusServer, 4))
 			} else {
 				n.ask(n.account(3, 1, "1"))
@@ -287,7 +294,7 @@ func TestTLS(t *testing.T) {
 	}
 }
 
-func (n *nas) unsignedRequest(id byte, attrs ...attr) []byte {
+func (n *nas) unsignedRequest(id byte, attrs ...field) []byte {
 	return n.unsigned(radius.CodeAccessRequest, id, attrs...)
 }
 
@@ -295,12 +302,12 @@ func (n *nas) unsignedRequest(id byte, attrs ...attr) []byte {
 func TestPlain(t *testing.T) {
 	s := newSecured(t, nil, overTLS(Code))
 	n := s.nas(func(cfg *tls.Config) { cfg.NextProtos = []string{alpn11} })
-	p := n.askPlain(plainPacket(radius.CodeAccessRequest, 7, pap("alice", s.code(), attr{typeMessageAuth, strings.Repeat("x", 16)})...))
+	p := n.askPlain(plainPacket(radius.CodeAccessRequest, 7, pap("alice", s.code(), field{typeMessageAuth, strings.Repeat("x", 16)})...))
 	if p.Code != radius.CodeAccessAccept {
 		t.Errorf("%v", p.Code)
 	}
 	for _, typed := range []string{"", strings.Repeat("1", wire.MaxPassword+1)} {
-		n.send(plainPacket(radius.CodeAccessRequest, 8, attr{rfc2865.UserName_Type, "alice"}, attr{rfc2865.UserPassword_Type, typed}))
+		n.send(plainPacket(radius.CodeAccessRequest, 8, field{rfc2865.UserName_Type, "alice"}, field{rfc2865.UserPassword_Type, typed}))
 	}
 	s.meter.await(t, "bad_password_length", func(m *counter) bool { return m.drops["bad_password_length"] == 2 })
 	n.askPlain(plainPacket(radius.CodeStatusServer, 9)) // the connection lives
@@ -476,18 +483,19 @@ func (s *secured) badlySigned() []byte {
 // Nobody keeps a place by being slow: not before he has proved who he is, and not in the middle of a packet. Between packets a
 // client may be silent.
 func TestTLSSlow(t *testing.T) {
-	s := newSecured(t, nil, overTLS(Code))
-	s.rig.server.patience = patience{handshake: 50 * time.Millisecond, frame: 50 * time.Millisecond}
+	const brief = 50 * time.Millisecond
+	s := newPatient(t, patience{brief, frameFor}, nil, overTLS(Code))
 	raw, err := net.Dial("tcp", s.tls)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer raw.Close()
 	s.meter.await(t, "tls_handshake", func(m *counter) bool { return m.drops["tls_handshake"] == 1 })
-	s.rig.server.patience.handshake = time.Minute
+
+	s = newPatient(t, patience{handshakeFor, brief}, nil, overTLS(Code))
 	n := s.nas(nil)
 	n.ask(n.request(1, pap("alice", "000000")...))
-	time.Sleep(100 * time.Millisecond) // longer than a packet may take
+	time.Sleep(2 * brief) // longer than a packet may take
 	n.ask(n.request(2, pap("alice", "000000")...))
 	n.send(n.request(3, pap("alice", "000000")...)[:30])
 	if n.frame() != nil {

@@ -26,11 +26,13 @@ import (
 	"sallyport/internal/login"
 	"sallyport/internal/seal"
 	"sallyport/internal/store"
+	"sallyport/radiusd"
 )
 
 // paths are the files of a data folder.
 type paths struct {
 	data, keys, journal, database, index, checkpoint, socket string
+	clients                                                  string // what was seen of RADIUS clients
 	ring, auditKey, auditPublic, hostKey                     string
 }
 
@@ -42,6 +44,7 @@ func layout(data string) paths {
 		database:    filepath.Join(data, "sallyport.db"),
 		index:       filepath.Join(data, "records.db"),
 		checkpoint:  filepath.Join(data, "checkpoint"),
+		clients:     filepath.Join(data, "clients.json"),
 		socket:      filepath.Join(data, "sallyport.sock"),
 		ring:        filepath.Join(keys, "ring.json"),
 		auditKey:    filepath.Join(keys, "audit.key"),
@@ -104,6 +107,9 @@ type app struct {
 	index *indexer
 	feed  *feed
 	slog  *slog.Logger
+
+	killSSH func(id, why string) bool // set by who serves SSH, before it does
+	serving *radiusd.Server           // set by who serves RADIUS, before it does; nil: nobody does
 
 	mu     sync.Mutex
 	cfg    *config.Config          // guarded by mu, once the app serves
@@ -189,7 +195,8 @@ func openApp(ctx context.Context, cfg *config.Config, logger *slog.Logger, now f
 			return firstfactor.Hash(s, cost)
 		},
 		Seal:   func(change []byte) []byte { return a.ring.Seal(changePurpose, "", change) },
-		System: a.findSystem,
+		System: a.findSystem, End: a.endSession, Change: a.change, Firsts: a.firsts,
+		Examine: a.examine, Directory: a.directoryGroups,
 	})
 	return a, nil
 }

@@ -2,8 +2,6 @@ package main
 
 import (
 	"fmt"
-	"net"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -18,7 +16,8 @@ import (
 // ClientRow is a RADIUS client in a list. The counts are since the gateway's start.
 type ClientRow struct {
 	Name                        string            `json:"name"`
-	Address                     string            `json:"address"`
+	Address                     string            `json:"address"`               // empty: by TLS alone
+	Certificate                 string            `json:"certificate,omitempty"` // of a client by TLS
 	Mode                        string            `json:"mode"`
 	Class                       string            `json:"class"`
 	LastSeen                    time.Time         `json:"last_seen,omitzero"`
@@ -50,9 +49,25 @@ type ClientReport struct {
 func clientRows(cfg *config.Config) []ClientRow {
 	rows := []ClientRow{}
 	for _, c := range cfg.RADIUS.Clients {
-		rows = append(rows, ClientRow{Name: c.Name, Address: c.Prefix.String(), Mode: c.Mode, Class: classOf(c.Class), Drops: map[string]uint64{}})
+		rows = append(rows, ClientRow{Name: c.Name, Address: addressOf(c), Certificate: c.Certificate, Mode: c.Mode, Class: classOf(c.Class), Drops: map[string]uint64{}})
 	}
 	return rows
+}
+
+// addressOf is where a client asks from. One that is known by its certificate may ask from anywhere.
+func addressOf(c config.Client) string {
+	if c.Certificate != "" {
+		return ""
+	}
+	return c.Prefix.String()
+}
+
+// whence is how people read it.
+func whence(address, certificate string) string {
+	if certificate != "" {
+		return "certificate " + certificate
+	}
+	return address
 }
 
 // clients joins what is configured with what was seen.
@@ -80,7 +95,7 @@ func (g *gateway) clients() ClientReport {
 }
 
 func (c *cli) clientCommand() *cobra.Command {
-	return noun("client", "RADIUS clients: the kit that asks", c.clientList(), c.clientProbe())
+	return noun("client", "RADIUS clients: the kit that asks", c.clientList(), c.clientReport(), c.clientProbe())
 }
 
 func (c *cli) clientList() *cobra.Command {
@@ -109,7 +124,7 @@ func (c *cli) clientList() *cobra.Command {
 			rows := make([][]string, 0, len(report.Clients))
 			for _, r := range report.Clients {
 				rows = append(rows, []string{
-					r.Name, r.Address, r.Mode, r.Class, day(r.LastSeen), fmt.Sprint(r.Requests), fmt.Sprint(r.WithoutMessageAuthenticator),
+					r.Name, whence(r.Address, r.Certificate), r.Mode, r.Class, day(r.LastSeen), fmt.Sprint(r.Requests), fmt.Sprint(r.WithoutMessageAuthenticator),
 					fmt.Sprint(r.Accepts), fmt.Sprint(r.Rejects), fmt.Sprint(r.Challenges), fmt.Sprint(r.Resends), counts(r.Drops),
 				})
 			}
@@ -134,74 +149,4 @@ func counts(m map[string]uint64) string {
 	}
 	slices.Sort(words)
 	return strings.Join(words, ", ")
-}
-
-func (c *cli) clientProbe() *cobra.Command {
-	var user, secretFile, mode string
-	var timeout time.Duration
-	cmd := &cobra.Command{
-		Use: "probe [ADDRESS]", Short: "Log in at a RADIUS server as a NAS would, and check its answers", Args: cobra.MaximumNArgs(1),
-		Long: `Sends Status-Server and a login to ADDRESS (default 127.0.0.1:1812), follows a challenge, sends a duplicate, and checks
-authenticators, the place of Message-Authenticator, the order of Proxy-State, and that a resend gets the same bytes.
-Password and code are asked at the terminal, or read from standard input, one on each line. Exits with 0 when the login was accepted and
-nothing was wrong with the answers.`,
-		Example: "  sallyport client probe --user alice --secret-file keys/radius-local.secret\n  printf '%s\\n' \"$PW\" \"$CODE\" | sallyport client probe 127.0.0.1:1812 --user alice --secret-file s --json",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			address := "127.0.0.1:1812"
-			if len(args) == 1 {
-				address = args[0]
-			}
-			if _, _, err := net.SplitHostPort(address); err != nil {
-				return usagef("%q is not host:port", address)
-			}
-			if !slices.Contains([]radiusd.Mode{radiusd.Challenge, radiusd.Append, radiusd.Code}, radiusd.Mode(mode)) {
-				return usagef("--mode %q: challenge, append or code", mode)
-			}
-			secret, err := os.ReadFile(secretFile)
-			if err != nil {
-				return fmt.Errorf("shared secret: %w", err)
-			}
-			report, err := radiusd.Probe(cmd.Context(), radiusd.ProbeOptions{
-				Address: address, Secret: []byte(strings.TrimSuffix(string(secret), "\n")), User: user, Mode: radiusd.Mode(mode), Timeout: timeout,
-				Password: func() (string, error) { return c.askSecret("Password: ") },
-				Code:     func() (string, error) { return c.askSecret("One-time code: ") },
-			})
-			if err != nil {
-				return err
-			}
-			if err := c.showProbe(report); err != nil {
-				return err
-			}
-			if report.Outcome != "accept" || !report.Healthy() {
-				return errSilent
-			}
-			return nil
-		},
-	}
-	cmd.Flags().StringVar(&user, "user", "", "who logs in")
-	cmd.Flags().StringVar(&secretFile, "secret-file", "", "`FILE` with the shared secret")
-	cmd.Flags().StringVar(&mode, "mode", "challenge", "challenge, append or code, as the client is configured")
-	cmd.Flags().DurationVar(&timeout, "timeout", 3*time.Second, "how long to wait for each answer")
-	_ = cmd.MarkFlagRequired("user")
-	_ = cmd.MarkFlagRequired("secret-file")
-	return cmd
-}
-
-func (c *cli) showProbe(report radiusd.ProbeReport) error {
-	if c.json {
-		return c.printJSON(report)
-	}
-	rows := make([][]string, 0, len(report.Findings))
-	for _, f := range report.Findings {
-		rows = append(rows, []string{f.Check, string(f.Level), f.Detail})
-	}
-	if err := c.table([]string{"CHECK", "RESULT", "DETAIL"}, rows); err != nil {
-		return err
-	}
-	var took []string
-	for _, d := range report.Took {
-		took = append(took, d.Round(10*time.Microsecond).String())
-	}
-	_, err := fmt.Fprintf(c.stdout, "\n%s: %s after %d rounds (%s) %s\n", report.Address, report.Outcome, report.Rounds, strings.Join(took, ", "), printable(report.Message))
-	return err
 }

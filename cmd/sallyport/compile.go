@@ -4,12 +4,14 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"sallyport/internal/config"
 	"sallyport/internal/firstfactor"
 	"sallyport/internal/login"
 	"sallyport/radiusd"
+	"sallyport/radiusd/attr"
 	"sallyport/sshgw"
 )
 
@@ -45,22 +47,22 @@ func systemsOf(cfg *config.Config) map[string]login.System {
 }
 
 // replyOf compiles a rule's reply attributes, one at a time so that each error has its place.
-func replyOf(r config.Rule) (*radiusd.Reply, config.Problems) {
+func replyOf(r config.Rule) (*attr.Reply, config.Problems) {
 	var problems config.Problems
 	all := make(map[string][]string, len(r.Reply))
-	for _, attr := range r.Reply {
-		if _, errs := radiusd.CompileReply(map[string][]string{attr.Name: attr.Values}); len(errs) > 0 {
+	for _, one := range r.Reply {
+		if _, errs := attr.Compile(map[string][]string{one.Name: one.Values}); len(errs) > 0 {
 			for _, err := range errs {
-				problems = append(problems, attr.Problem(err.Error(), ""))
+				problems = append(problems, one.Problem(err.Error(), ""))
 			}
 			continue
 		}
-		all[attr.Name] = append(all[attr.Name], attr.Values...)
+		all[one.Name] = append(all[one.Name], one.Values...)
 	}
 	if len(problems) > 0 {
 		return nil, problems
 	}
-	reply, errs := radiusd.CompileReply(all)
+	reply, errs := attr.Compile(all)
 	for _, err := range errs { // what is wrong with them only together
 		problems = append(problems, r.Problem("reply: "+err.Error(), ""))
 	}
@@ -74,19 +76,8 @@ func unsupported(cfg *config.Config) config.Problems {
 	refuse := func(field, text, hint string) {
 		problems = append(problems, config.Problem{File: cfg.File, Field: field, Text: text, Hint: hint})
 	}
-	if cfg.Login.FirstFactor != "local" {
-		refuse("login.first_factor", fmt.Sprintf("%q is not served by this version", cfg.Login.FirstFactor), "local")
-	}
 	if cfg.Database != nil {
 		refuse("database", "a shared database is not served by this version", "leave it out: SQLite in the data folder")
-	}
-	if cfg.RADIUS.TLS != nil {
-		refuse("radius.tls", "RADIUS over TLS is not served by this version", "leave it out")
-	}
-	for _, c := range cfg.RADIUS.Clients {
-		if c.Separator != "" {
-			problems = append(problems, c.Problem("a separator is not served by this version", "leave it out: the code's digits are the end of what is typed"))
-		}
 	}
 	for _, t := range cfg.SSH.Targets {
 		if t.Via != "" {
@@ -111,9 +102,6 @@ func unsupported(cfg *config.Config) config.Problems {
 	if cfg.Console.Listen != "" {
 		cfg.Warnings = append(cfg.Warnings, config.Problem{File: cfg.File, Field: "console.listen", Text: "this version has no web console", Hint: "leave it out"})
 	}
-	if len(cfg.RADIUS.Accounting) > 0 {
-		cfg.Warnings = append(cfg.Warnings, config.Problem{File: cfg.File, Field: "radius.accounting", Text: "this version does not answer accounting", Hint: "set it to []"})
-	}
 	return problems
 }
 
@@ -131,8 +119,8 @@ func checkReplies(cfg *config.Config) config.Problems {
 }
 
 // compile makes what the servers want, and finds all that they would refuse, before any of it takes effect.
-func compile(cfg *config.Config) (*radiusd.Config, sshgw.Config, error) {
-	rc, err := radiusConfig(cfg)
+func compile(cfg *config.Config, log *slog.Logger) (*radiusd.Config, sshgw.Config, error) {
+	rc, err := radiusConfig(cfg, log)
 	if err != nil {
 		return nil, sshgw.Config{}, err
 	}
@@ -140,29 +128,10 @@ func compile(cfg *config.Config) (*radiusd.Config, sshgw.Config, error) {
 	if err != nil {
 		return nil, sshgw.Config{}, err
 	}
-	errs := rc.Validate()
+	errs := append(rc.Validate(), checkFirsts(cfg))
 	// A server that serves nobody judges the SSH part.
 	errs = append(errs, sshgw.NewServer(sshgw.Options{}).SetConfig(sc))
 	return rc, sc, errors.Join(errs...)
-}
-
-func radiusConfig(cfg *config.Config) (*radiusd.Config, error) {
-	rc := &radiusd.Config{Replies: make(map[string]*radiusd.Reply), ChallengeFor: cfg.Login.ChallengeFor}
-	for _, r := range cfg.Rules {
-		reply, problems := replyOf(r)
-		if len(problems) > 0 {
-			return nil, problems
-		}
-		rc.Replies[r.Policy.Name] = reply
-	}
-	for _, c := range cfg.RADIUS.Clients {
-		rc.Clients = append(rc.Clients, radiusd.Client{
-			Name: c.Name, Prefix: c.Prefix, Secret: c.Secret.Bytes(), Mode: radiusd.Mode(c.Mode), Class: classOf(c.Class), Tags: c.Tags,
-			RequireMessageAuthenticator: c.RequireMessageAuthenticator, LimitProxyState: c.LimitProxyState,
-			StatusServer: c.StatusServer, Prompt: c.Prompt, NoEcho: c.NoEcho,
-		})
-	}
-	return rc, nil
 }
 
 // jumpOf is what a jump to the target means. Where nothing is said it goes through as it is, counted and not recorded.

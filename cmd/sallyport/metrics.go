@@ -161,11 +161,12 @@ func serveMetrics(ctx context.Context, l net.Listener, m *metrics, a *app) error
 	return err
 }
 
-// health tells why logins cannot be decided: the log, the store, or that the gateway stops.
+// health tells why logins cannot be decided: the log, the store, the directory that checks most people's passwords, or
+// that the gateway stops.
 func (a *app) health(ctx context.Context) error {
 	_, err := a.store.Applied(ctx)
 	if err != nil {
 		err = fmt.Errorf("store: %w", err)
 	}
-	return errors.Join(a.gate.Open(), err)
+	return errors.Join(a.gate.Open(), err, a.gate.ProbeFirst(ctx))
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -9,7 +10,6 @@ import (
 
 	"sallyport/internal/admin"
 	"sallyport/internal/config"
-	"sallyport/internal/policy"
 )
 
 func (c *cli) configCommand() *cobra.Command {
@@ -21,7 +21,7 @@ func (c *cli) configCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if _, _, err := compile(cfg); err != nil {
+			if _, _, err := compile(cfg, slog.New(slog.DiscardHandler)); err != nil {
 				return err
 			}
 			if c.json {
@@ -88,19 +88,22 @@ func (c *cli) withDaemon(cmd *cobra.Command, fn func(admin.Caller) error) error 
 
 // Status is the answer of the verb status.
 type Status struct {
-	Running  bool      `json:"running"`
-	Open     bool      `json:"open"` // logins can be decided
-	Reason   string    `json:"reason,omitempty"`
-	Version  string    `json:"version"`
-	Node     string    `json:"node"`
-	Since    time.Time `json:"since,omitzero"`
-	Config   string    `json:"config"`
-	RADIUS   []string  `json:"radius"`
-	SSH      []string  `json:"ssh"`
-	Metrics  string    `json:"metrics,omitempty"`
-	Records  uint64    `json:"records"`
-	IndexLag uint64    `json:"index_lag"`
-	Sessions int       `json:"sessions"`
+	Running    bool            `json:"running"`
+	Open       bool            `json:"open"` // logins can be decided
+	Reason     string          `json:"reason,omitempty"`
+	Version    string          `json:"version"`
+	Node       string          `json:"node"`
+	Since      time.Time       `json:"since,omitzero"`
+	Config     string          `json:"config"`
+	RADIUS     []string        `json:"radius"`
+	Accounting []string        `json:"accounting"`
+	RadSec     []string        `json:"radsec"`
+	SSH        []string        `json:"ssh"`
+	Metrics    string          `json:"metrics,omitempty"`
+	Firsts     []FirstStanding `json:"first_factors,omitempty"` // those that are elsewhere
+	Records    uint64          `json:"records"`
+	IndexLag   uint64          `json:"index_lag"`
+	Sessions   int             `json:"sessions"`
 }
 
 func (c *cli) statusCommand() *cobra.Command {
@@ -114,7 +117,7 @@ func (c *cli) statusCommand() *cobra.Command {
 				if _, ok := caller.(*admin.Client); ok {
 					return caller.Call(cmd.Context(), "status", admin.Empty{}, &s)
 				}
-				s = Status{Version: version(), Reason: "the gateway is not running", RADIUS: []string{}, SSH: []string{}}
+				s = Status{Version: version(), Reason: "the gateway is not running", RADIUS: []string{}, Accounting: []string{}, RadSec: []string{}, SSH: []string{}}
 				return nil
 			})
 			if err != nil {
@@ -129,18 +132,28 @@ func (c *cli) statusCommand() *cobra.Command {
 				if !s.Open {
 					state = "closed: " + s.Reason
 				}
-				err := c.table([]string{"GATEWAY", state}, [][]string{
+				rows := [][]string{
 					{"version", s.Version},
 					{"node", s.Node},
 					{"since", day(s.Since)},
 					{"configuration", s.Config},
 					{"RADIUS", strings.Join(s.RADIUS, ", ")},
+					{"accounting", strings.Join(s.Accounting, ", ")},
+					{"RADIUS over TLS", strings.Join(s.RadSec, ", ")},
 					{"SSH", strings.Join(s.SSH, ", ")},
 					{"metrics", s.Metrics},
 					{"records", fmt.Sprint(s.Records)},
 					{"not indexed yet", fmt.Sprint(s.IndexLag)},
-					{"SSH sessions", fmt.Sprint(s.Sessions)},
-				})
+					{"live sessions", fmt.Sprint(s.Sessions)},
+				}
+				for _, f := range s.Firsts {
+					standing := "open: "
+					if !f.Open {
+						standing = "closed: " + f.Reason + "; "
+					}
+					rows = append(rows, []string{"first factor " + f.Name, standing + strings.Join(f.Servers, ", ")})
+				}
+				err := c.table([]string{"GATEWAY", state}, rows)
 				if err != nil {
 					return err
 				}
@@ -151,56 +164,6 @@ func (c *cli) statusCommand() *cobra.Command {
 			return nil
 		},
 	}
-}
-
-func (c *cli) explainCommand() *cobra.Command {
-	var in admin.Explain
-	var factors []string
-	var capability string
-	cmd := &cobra.Command{
-		Use: "explain", Short: "Tell what would be decided, and by which rule; nothing is used up", Args: cobra.NoArgs,
-		Example: `  sallyport explain --person alice --system vpn-leeds
-  sallyport explain --person alice --system core-sw1 --for shell --factors have,have`,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			in.Capability = policy.Capability(capability)
-			if cmd.Flags().Changed("factors") {
-				in.Factors = make([]policy.Kind, len(factors))
-				for i, f := range factors {
-					in.Factors[i] = policy.Kind(f)
-				}
-			}
-			return c.with(cmd, func(caller admin.Caller) error {
-				var e admin.Explained
-				if err := caller.Call(cmd.Context(), "explain", in, &e); err != nil {
-					return err
-				}
-				if c.json {
-					return c.printJSON(e)
-				}
-				var rows [][]string
-				for _, s := range e.Steps {
-					rows = append(rows, []string{s.Guard, map[bool]string{true: "passes", false: "stops"}[s.OK], s.Text})
-				}
-				verdict := "refused: " + string(e.Reason)
-				if e.Allowed {
-					verdict = "accepted, once password and code are right"
-				}
-				if err := c.table([]string{"GUARD", "RESULT", "WHY"}, rows); err != nil {
-					return err
-				}
-				_, err := fmt.Fprintf(c.stdout, "\n%s at %s would be %s\n", printable(e.Person), printable(e.System), verdict)
-				return err
-			})
-		},
-	}
-	cmd.Flags().StringVar(&in.Person, "person", "", "who")
-	cmd.Flags().StringVar(&in.System, "system", "", "the RADIUS client or SSH target, by its name")
-	cmd.Flags().StringVar(&capability, "for", "", "login (RADIUS, the default), shell, exec, sftp or forward (SSH)")
-	cmd.Flags().StringSliceVar(&factors, "factors", nil, "kinds of factor that would be proved (default know,have)")
-	_ = cmd.MarkFlagRequired("person")
-	_ = cmd.MarkFlagRequired("system")
-	_ = cmd.RegisterFlagCompletionFunc("person", c.completePeople)
-	return cmd
 }
 
 // TargetRow is an SSH target in a list.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"strings"
@@ -49,6 +50,7 @@ func (c *cli) userCommand() *cobra.Command {
 type personFlags struct {
 	groups        []string
 	kind          string
+	first         string
 	from, until   string
 	password      bool
 	passwordStdin bool
@@ -57,11 +59,13 @@ type personFlags struct {
 func (f *personFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringSliceVar(&f.groups, "group", nil, "`GROUP`s that rules name; repeat, or separate by commas")
 	cmd.Flags().StringVar(&f.kind, "kind", "staff", "staff, supplier, service or break-glass")
+	cmd.Flags().StringVar(&f.first, "first-factor", "", "local, ldap or radius, where it is not the usual one")
 	cmd.Flags().StringVar(&f.from, "from", "", "active from this `TIME`, for example 2026-06-30")
 	cmd.Flags().StringVar(&f.until, "until", "", "active until this `TIME`")
 	cmd.Flags().BoolVar(&f.passwordStdin, "password-stdin", false, "take the password from standard input")
 	cmd.Flags().BoolVar(&f.password, "password", false, "ask for a password at the terminal")
 	cmd.MarkFlagsMutuallyExclusive("password", "password-stdin")
+	_ = cmd.RegisterFlagCompletionFunc("first-factor", cobra.FixedCompletions([]string{"local", "ldap", "radius"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("kind", cobra.FixedCompletions([]string{"staff", "supplier", "service", "break-glass"}, cobra.ShellCompDirectiveNoFileComp))
 }
 
@@ -102,7 +106,7 @@ func (c *cli) userAdd() *cobra.Command {
 			}
 			return c.with(cmd, func(caller admin.Caller) error {
 				var done admin.Done
-				in := admin.UserAdd{Name: args[0], Kind: login.PersonKind(f.kind), Groups: f.groups, From: from, Until: until, Password: password}
+				in := admin.UserAdd{Name: args[0], Kind: login.PersonKind(f.kind), Groups: f.groups, From: from, Until: until, First: f.first, Password: password}
 				if err := caller.Call(cmd.Context(), "user.add", in, &done); err != nil {
 					return err
 				}
@@ -134,6 +138,9 @@ func (c *cli) userSet() *cobra.Command {
 				kind := login.PersonKind(f.kind)
 				in.Kind = &kind
 			}
+			if changed("first-factor") {
+				in.First = &f.first
+			}
 			if changed("from") {
 				in.From = &from
 			}
@@ -144,7 +151,7 @@ func (c *cli) userSet() *cobra.Command {
 				in.Password = &password
 			}
 			if in == (admin.UserSet{Name: args[0]}) {
-				return usagef("nothing to change: name --group, --kind, --from, --until or --password")
+				return usagef("nothing to change: name --group, --kind, --first-factor, --from, --until or --password")
 			}
 			return c.with(cmd, func(caller admin.Caller) error {
 				var done admin.Done
@@ -170,7 +177,10 @@ func (c *cli) userVerb(verb, short, past string) *cobra.Command {
 				if err := caller.Call(cmd.Context(), "user."+verb, admin.PersonIn{Name: args[0]}, &done); err != nil {
 					return err
 				}
-				return c.say(done, "%s %s (record %d)", past, args[0], done.Record)
+				if err := c.say(done, "%s %s (record %d)", past, args[0], done.Record); err != nil {
+					return err
+				}
+				return c.sayEnded(done.Ended)
 			})
 		},
 	}
@@ -192,6 +202,7 @@ func (c *cli) userShow() *cobra.Command {
 				rows := [][]string{
 					{"kind", string(u.Kind)},
 					{"groups", strings.Join(u.Groups, ", ")},
+					{"first factor", cmp.Or(u.First, "the usual one")},
 					{"disabled", yesNo(u.Disabled)},
 					{"from", day(u.From)},
 					{"until", day(u.Until)},
@@ -363,11 +374,14 @@ func (c *cli) tokenRevoke() *cobra.Command {
 		Use: "revoke TOKEN", Short: "End a token for good", Args: cobra.ExactArgs(1), Example: "  sallyport token revoke tk-4xq7m2kd3v5a",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.with(cmd, func(caller admin.Caller) error {
-				var t admin.TokenInfo
+				var t admin.TokenRevoked
 				if err := caller.Call(cmd.Context(), "token.revoke", admin.TokenIn{ID: args[0]}, &t); err != nil {
 					return err
 				}
-				return c.say(t, "token %s of %s is revoked", t.ID, t.Person)
+				if err := c.say(t, "token %s of %s is revoked", t.ID, t.Person); err != nil {
+					return err
+				}
+				return c.sayEnded(t.Ended)
 			})
 		},
 	}

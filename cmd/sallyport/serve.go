@@ -25,8 +25,8 @@ import (
 	"sallyport/internal/admin"
 	"sallyport/internal/audit"
 	"sallyport/internal/config"
-	"sallyport/internal/firstfactor"
 	"sallyport/radiusd"
+	"sallyport/radiusd/ledger"
 	"sallyport/sshgw"
 )
 
@@ -136,6 +136,9 @@ type gateway struct {
 	metrics *metrics
 	radius  *radiusd.Server
 	ssh     *sshgw.Server
+	tls     radiusd.TLSOptions
+	doors   *doors
+	book    *ledger.Book // what was seen of RADIUS clients, over restarts
 	sockets *sockets
 
 	reloading sync.Mutex
@@ -151,7 +154,8 @@ func (c *cli) serve(ctx context.Context, cfg *config.Config, o serveOptions) (er
 		return err
 	}
 	defer func() { err = errors.Join(err, a.close()) }()
-	g := &gateway{app: a, cli: c, since: time.Now().UTC(), metrics: newMetrics(a)}
+	g := &gateway{app: a, cli: c, since: time.Now().UTC(), metrics: newMetrics(a), doors: &doors{app: a, log: o.log}}
+	defer g.doors.close()
 	if err := g.build(cfg); err != nil {
 		return err
 	}
@@ -160,6 +164,9 @@ func (c *cli) serve(ctx context.Context, cfg *config.Config, o serveOptions) (er
 	}
 	defer g.sockets.close()
 	g.verbs()
+	if err := g.gate.EndOrphans("ssh"); err != nil {
+		return err
+	}
 	if o.notify {
 		c.tuneGC()
 	}
@@ -170,6 +177,7 @@ func (c *cli) serve(ctx context.Context, cfg *config.Config, o serveOptions) (er
 		return err
 	}
 	reason := "stopped"
+	defer g.keepBook(true)
 	if err := g.run(ctx, o); err != nil {
 		reason = "failed"
 		o.log.Error("the gateway stops", "error", err)
@@ -189,18 +197,33 @@ func hashOf(cfg *config.Config) string {
 
 // build makes the servers.
 func (g *gateway) build(cfg *config.Config) error {
-	rc, sc, err := compile(cfg)
+	rc, sc, err := compile(cfg, g.slog)
 	if err != nil {
 		return err
 	}
+	opened, err := g.doors.prepare(cfg)
+	if err != nil {
+		return err
+	}
+	opened.commit()
 	g.radius = radiusd.NewServer(radiusd.Options{
 		Gate: g.gate, Box: g.ring.Box("radius-state"), Now: time.Now, Log: g.slog.With("part", "radius"), Meter: g.metrics, Ready: g.gate.Open,
 		Workers: cfg.RADIUS.Workers, Queue: cfg.RADIUS.Queue, ReceiveBuffer: cfg.RADIUS.ReceiveBuffer, Node: cfg.Node,
+		FindLogin: g.findLogin,
 	})
 	if err := g.radius.SetConfig(rc); err != nil {
 		return err
 	}
+	g.serving = g.radius
+	g.book = ledger.Open(g.paths.clients, time.Now, g.slog)
+	g.book.Take(g.radius.Counts())
+	if cfg.RADIUS.TLS != nil {
+		if g.tls, err = tlsOptions(cfg.RADIUS.TLS, g.slog); err != nil {
+			return err
+		}
+	}
 	g.ssh = sshgw.NewServer(sshgw.Options{Gate: g.gate, Now: time.Now, Log: g.slog.With("part", "ssh"), Meter: g.metrics})
+	g.killSSH = g.ssh.Kill
 	return g.ssh.SetConfig(sc)
 }
 
@@ -209,9 +232,7 @@ func (g *gateway) run(ctx context.Context, o serveOptions) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	work, workCtx := errgroup.WithContext(ctx)
-	for _, conn := range g.sockets.radius {
-		work.Go(func() error { return g.radius.Serve(workCtx, conn) })
-	}
+	g.serveRADIUS(workCtx, work.Go)
 	for _, l := range g.sockets.ssh {
 		work.Go(func() error { return g.ssh.Serve(workCtx, l) })
 	}
@@ -220,12 +241,14 @@ func (g *gateway) run(ctx context.Context, o serveOptions) error {
 	}
 	work.Go(func() error { return g.admin.Serve(workCtx, g.sockets.admin, 2*time.Second) })
 	work.Go(func() error { return g.upkeep(workCtx, o.hup) })
+	work.Go(func() error { return g.sweep(workCtx) })
 
 	level := slog.LevelInfo
 	if o.notify {
 		level = audible(ctx, g.slog)
 	}
-	g.slog.Log(ctx, level, "ready", "node", g.config().Node, "radius", names(g.sockets.radiusNames()), "ssh", names(g.sockets.sshNames()), "metrics", g.sockets.metricsName(), "version", version())
+	g.slog.Log(ctx, level, "ready", "node", g.config().Node, "radius", names(g.sockets.radiusNames()), "accounting", names(g.sockets.accountingNames()),
+		"radsec", names(g.sockets.radsecNames()), "ssh", names(g.sockets.sshNames()), "metrics", g.sockets.metricsName(), "version", version())
 	if o.notify {
 		notify(daemon.SdNotifyReady)
 	}
@@ -255,6 +278,9 @@ func audible(ctx context.Context, log *slog.Logger) slog.Level {
 // snapshotEvery bounds how many records a start may have to replay.
 const snapshotEvery = 200_000
 
+// sweepEvery is how often sessions of people whose time is over are looked for.
+const sweepEvery = 20 * time.Second
+
 // upkeep reloads on SIGHUP, feeds systemd's watchdog, and takes snapshots now and then.
 func (g *gateway) upkeep(ctx context.Context, hup <-chan os.Signal) error {
 	beat := 10 * time.Second
@@ -273,6 +299,7 @@ func (g *gateway) upkeep(ctx context.Context, hup <-chan os.Signal) error {
 				g.slog.Error("the configuration was not reloaded, and the running one stays", "error", err)
 			}
 		case <-tick.C:
+			g.keepBook(false)
 			if g.gate.Open() == nil {
 				notify(daemon.SdNotifyWatchdog)
 			}
@@ -282,6 +309,26 @@ func (g *gateway) upkeep(ctx context.Context, hup <-chan os.Signal) error {
 				}
 				last = next
 			}
+		}
+	}
+}
+
+// sweep ends the sessions of people whose time here is over. NAS may be slow to answer, so it has a goroutine of its own.
+func (g *gateway) sweep(ctx context.Context) error {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		ended, err := g.admin.Sweep(ctx)
+		if err != nil {
+			g.slog.Error("sessions of people whose time is over were not ended", "error", err)
+		}
+		for _, e := range ended {
+			g.slog.Warn("a session was to end, since its person's time is over", "person", e.Person, "system", e.System, "session", e.ID, "answer", e.Answer)
 		}
 	}
 }
@@ -296,13 +343,14 @@ func (g *gateway) verbs() {
 	admin.Handle(g.admin, "status", func(ctx context.Context, _ admin.Empty) (Status, error) { return g.status(ctx), nil })
 	admin.Handle(g.admin, "reload", func(ctx context.Context, _ admin.Empty) (Reloaded, error) { return g.reload(ctx) })
 	admin.Handle(g.admin, "client.list", func(context.Context, admin.Empty) (ClientReport, error) { return g.clients(), nil })
+	admin.Handle(g.admin, "client.report", func(context.Context, admin.Empty) (Seen, error) { return g.seen(), nil })
 }
 
 func (g *gateway) status(ctx context.Context) Status {
 	s := Status{
 		Running: true, Open: true, Version: version(), Node: g.config().Node, Since: g.since, Config: g.config().File,
-		RADIUS: g.sockets.radiusNames(), SSH: g.sockets.sshNames(), Metrics: g.sockets.metricsName(),
-		Records: g.log.Next(), IndexLag: g.index.lag(), Sessions: len(g.ssh.Sessions()),
+		RADIUS: g.sockets.radiusNames(), Accounting: g.sockets.accountingNames(), RadSec: g.sockets.radsecNames(), SSH: g.sockets.sshNames(), Metrics: g.sockets.metricsName(),
+		Firsts: g.doors.standings(ctx), Records: g.log.Next(), IndexLag: g.index.lag(), Sessions: len(g.gate.Sessions()),
 	}
 	if err := g.health(ctx); err != nil {
 		s.Open, s.Reason = false, err.Error()
@@ -341,26 +389,23 @@ func (g *gateway) swap(ctx context.Context, old *config.Config) (Reloaded, error
 	if err != nil {
 		return r, err
 	}
-	rc, sc, err := compile(cfg)
+	rc, sc, err := compile(cfg, g.slog)
 	if err != nil {
 		return r, err
 	}
-	var local *firstfactor.Local
-	if passwordCost(cfg) != passwordCost(old) {
-		if local, err = firstfactor.NewLocal(g.store, passwordCost(cfg)); err != nil {
-			return r, err
-		}
+	opened, err := g.doors.prepare(cfg)
+	if err != nil {
+		return r, err
 	}
 	r.Changes = append(r.Changes, config.Diff(old, cfg)...)
 	r.Warnings = append(r.Warnings, cfg.Warnings...)
 	r.Restart = append(r.Restart, needRestart(old, cfg)...)
 	detail := []audit.Detail{{Key: "changes", Value: strings.Join(r.Changes, "; ")}, {Key: "config", Value: hashOf(cfg)}}
 	if err := g.admin.Record(ctx, "config.reload", audit.Info, "ok", detail...); err != nil {
+		opened.undo()
 		return r, err // an unrecorded change of the rules must not hold (P3)
 	}
-	if local != nil {
-		g.gate.SetFirstFactor(local)
-	}
+	opened.commit()
 	g.gate.SetPolicy(gatePolicy(cfg))
 	g.useSystems(cfg)
 	return r, errors.Join(g.radius.SetConfig(rc), g.ssh.SetConfig(sc))
@@ -379,9 +424,18 @@ func needRestart(old, cfg *config.Config) []string {
 	differ("log", old.Log, cfg.Log)
 	differ("radius.listen", old.RADIUS.Listen, cfg.RADIUS.Listen)
 	differ("radius.workers, queue or receive_buffer", [3]int{old.RADIUS.Workers, old.RADIUS.Queue, old.RADIUS.ReceiveBuffer}, [3]int{cfg.RADIUS.Workers, cfg.RADIUS.Queue, cfg.RADIUS.ReceiveBuffer})
+	differ("radius.accounting", old.RADIUS.Accounting, cfg.RADIUS.Accounting)
+	differ("radius.tls", deref(old.RADIUS.TLS), deref(cfg.RADIUS.TLS))
 	differ("ssh.listen", old.SSH.Listen, cfg.SSH.Listen)
 	differ("metrics.listen", old.Metrics.Listen, cfg.Metrics.Listen)
 	return fields
+}
+
+func deref[T any](p *T) (v T) {
+	if p != nil {
+		v = *p
+	}
+	return v
 }
 
 // monotonic is CLOCK_MONOTONIC in microseconds, as sd_notify(3) wants it beside RELOADING=1.

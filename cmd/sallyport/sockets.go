@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 
 	"github.com/coreos/go-systemd/v22/activation"
@@ -15,18 +16,21 @@ import (
 
 // sockets are all that a gateway listens on.
 type sockets struct {
-	radius  []*net.UDPConn
-	ssh     []net.Listener
-	metrics net.Listener
-	admin   net.Listener
-	undo    []func() error
+	radius     []*net.UDPConn
+	accounting []*net.UDPConn
+	radsec     []net.Listener // RADIUS over TLS
+	ssh        []net.Listener
+	metrics    net.Listener
+	admin      net.Listener
+	undo       []func() error
 }
 
 // firstFD is the first inherited descriptor (sd_listen_fds(3)).
 const firstFD = 3
 
 // inheritedSockets takes what systemd passes, or count descriptors from any other parent. A datagram socket is for
-// RADIUS; a stream socket is for SSH, unless systemd names it "metrics".
+// RADIUS, unless systemd names it "accounting"; a stream socket is for SSH, unless it is named "metrics" or "radsec"
+// (FileDescriptorName=).
 func (c *cli) inheritedSockets(count int) (*sockets, error) {
 	var files []*os.File
 	if count > 0 {
@@ -58,7 +62,11 @@ func (s *sockets) inherit(f *os.File) error {
 			conn.Close()
 			return fmt.Errorf("a %s socket is not UDP", conn.LocalAddr().Network())
 		}
-		s.radius = append(s.radius, udp)
+		if f.Name() == "accounting" {
+			s.accounting = append(s.accounting, udp)
+		} else {
+			s.radius = append(s.radius, udp)
+		}
 		return nil
 	}
 	l, err := net.FileListener(f)
@@ -69,9 +77,12 @@ func (s *sockets) inherit(f *os.File) error {
 		l.Close()
 		return fmt.Errorf("a %s socket is not TCP", l.Addr().Network())
 	}
-	if f.Name() == "metrics" {
+	switch f.Name() {
+	case "metrics":
 		s.metrics = l
-	} else {
+	case "radsec":
+		s.radsec = append(s.radsec, l)
+	default:
 		s.ssh = append(s.ssh, l)
 	}
 	return nil
@@ -89,25 +100,23 @@ func openSockets(cfg *config.Config, p paths, inherited *sockets) (_ *sockets, e
 		}
 	}()
 	if len(s.radius) == 0 {
-		for _, address := range cfg.RADIUS.Listen {
-			addr, err := net.ResolveUDPAddr("udp", address)
-			if err != nil {
-				return nil, fmt.Errorf("radius.listen: %w", err)
-			}
-			conn, err := net.ListenUDP("udp", addr)
-			if err != nil {
-				return nil, hintf("does another RADIUS server run? ss -ulpn shows it", "radius.listen: %w", err)
-			}
-			s.radius = append(s.radius, conn)
+		if s.radius, err = listenUDP("radius.listen", cfg.RADIUS.Listen); err != nil {
+			return nil, err
+		}
+	}
+	if len(s.accounting) == 0 {
+		if s.accounting, err = listenUDP("radius.accounting", cfg.RADIUS.Accounting); err != nil {
+			return nil, err
+		}
+	}
+	if len(s.radsec) == 0 && cfg.RADIUS.TLS != nil {
+		if s.radsec, err = listenTCP("radius.tls.listen", cfg.RADIUS.TLS.Listen); err != nil {
+			return nil, err
 		}
 	}
 	if len(s.ssh) == 0 {
-		for _, address := range cfg.SSH.Listen {
-			l, err := net.Listen("tcp", address)
-			if err != nil {
-				return nil, hintf("does something else listen there? ss -tlpn shows it", "ssh.listen: %w", err)
-			}
-			s.ssh = append(s.ssh, l)
+		if s.ssh, err = listenTCP("ssh.listen", cfg.SSH.Listen); err != nil {
+			return nil, err
 		}
 	}
 	if s.metrics == nil && cfg.Metrics.Listen != "" {
@@ -116,6 +125,34 @@ func openSockets(cfg *config.Config, p paths, inherited *sockets) (_ *sockets, e
 		}
 	}
 	return s, s.openAdmin(p)
+}
+
+// listenUDP returns what it has opened also with an error.
+func listenUDP(field string, addresses []string) (conns []*net.UDPConn, err error) {
+	for _, address := range addresses {
+		addr, err := net.ResolveUDPAddr("udp", address)
+		if err != nil {
+			return conns, fmt.Errorf("%s: %w", field, err)
+		}
+		conn, err := net.ListenUDP("udp", addr)
+		if err != nil {
+			return conns, hintf("does another RADIUS server run? ss -ulpn shows it", "%s: %w", field, err)
+		}
+		conns = append(conns, conn)
+	}
+	return conns, nil
+}
+
+// listenTCP returns what it has opened also with an error.
+func listenTCP(field string, addresses []string) (listeners []net.Listener, err error) {
+	for _, address := range addresses {
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			return listeners, hintf("does something else listen there? ss -tlpn shows it", "%s: %w", field, err)
+		}
+		listeners = append(listeners, l)
+	}
+	return listeners, nil
 }
 
 // openAdmin makes the CLI's socket. A leftover of a crash is removed: the data folder's lock is held, so nobody uses it.
@@ -139,13 +176,10 @@ func (s *sockets) openAdmin(p paths) error {
 
 // close closes what is still open.
 func (s *sockets) close() {
-	for _, conn := range s.radius {
+	for _, conn := range slices.Concat(s.radius, s.accounting) {
 		conn.Close()
 	}
-	for _, l := range s.ssh {
-		l.Close()
-	}
-	for _, l := range []net.Listener{s.metrics, s.admin} {
+	for _, l := range append(slices.Concat(s.ssh, s.radsec), s.metrics, s.admin) {
 		if l != nil {
 			l.Close()
 		}
@@ -155,20 +189,17 @@ func (s *sockets) close() {
 	}
 }
 
-func (s *sockets) radiusNames() []string {
-	list := make([]string, 0, len(s.radius))
-	for _, conn := range s.radius {
-		list = append(list, conn.LocalAddr().String())
-	}
-	return list
-}
+func (s *sockets) radiusNames() []string     { return namesOf(s.radius, (*net.UDPConn).LocalAddr) }
+func (s *sockets) accountingNames() []string { return namesOf(s.accounting, (*net.UDPConn).LocalAddr) }
+func (s *sockets) radsecNames() []string     { return namesOf(s.radsec, net.Listener.Addr) }
+func (s *sockets) sshNames() []string        { return namesOf(s.ssh, net.Listener.Addr) }
 
-func (s *sockets) sshNames() []string {
-	list := make([]string, 0, len(s.ssh))
-	for _, l := range s.ssh {
-		list = append(list, l.Addr().String())
+func namesOf[T any](list []T, addr func(T) net.Addr) []string {
+	names := make([]string, 0, len(list))
+	for _, one := range list {
+		names = append(names, addr(one).String())
 	}
-	return list
+	return names
 }
 
 func (s *sockets) metricsName() string {

@@ -102,6 +102,12 @@ type Options struct {
 	Hash      func(login.Secret) (string, error)     // a new password's hash
 	Seal      func(change []byte) (sealed []byte)    // for the journal
 	System    func(name string) (login.System, bool) // what the configuration knows
+	End       Ender                                  // nil: sessions cannot be ended from here
+	Change    Changer                                // nil: nor changed
+	Firsts    func() []string                        // first factors that are configured
+	Examine   func(ExplainPacket) (Examined, error)  // takes a RADIUS packet apart; nil: that cannot be done here
+	// Directory returns what somebody's directory knows of his groups; nil: the Gate's is asked.
+	Directory func(ctx context.Context, name string) (groups []string, asked bool, err error)
 }
 
 // Service carries out verbs in this process.
@@ -111,6 +117,8 @@ type Service struct {
 	streams map[string]stream
 
 	mu sync.Mutex // serialises the verbs that change something
+
+	swept map[string]int // Sweep's own: how often the end of a session was asked for
 }
 
 type (
@@ -120,11 +128,18 @@ type (
 
 // New makes a Service with all verbs of this package.
 func New(o Options) *Service {
+	if o.Firsts == nil {
+		o.Firsts = func() []string { return []string{"local"} }
+	}
+	if o.Directory == nil {
+		o.Directory = o.Gate.DirectoryGroups
+	}
 	s := &Service{Options: o, verbs: make(map[string]verb), streams: make(map[string]stream)}
 	s.userVerbs()
 	s.tokenVerbs()
 	s.keyVerbs()
 	s.auditVerbs()
+	s.sessionVerbs()
 	s.explainVerbs()
 	return s
 }
@@ -224,7 +239,8 @@ type Empty struct{}
 
 // Done is the answer of a verb that changed something: the number of its record.
 type Done struct {
-	Record uint64 `json:"record"`
+	Record uint64         `json:"record"`
+	Ended  []EndedSession `json:"ended,omitempty"` // sessions that it ended
 }
 
 // change is one verb's doing, before it is recorded.

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"net/netip"
 	"strings"
 
 	"sallyport/internal/login"
@@ -22,7 +23,9 @@ type Explained struct {
 	Rule    string       `json:"rule,omitempty"`
 	Person  string       `json:"person"`
 	System  string       `json:"system"`
-	Steps   []Step       `json:"steps"`
+	// Silent tells that a packet would get no answer at all, not even a refusal.
+	Silent bool   `json:"silent,omitempty"`
+	Steps  []Step `json:"steps"`
 }
 
 // Step is one guard that the login would meet, in order.
@@ -32,7 +35,30 @@ type Step struct {
 	Text  string `json:"text"`
 }
 
-func (s *Service) explainVerbs() { Handle(s, "explain", s.explain) }
+// ExplainPacket is the input of explain.packet: a RADIUS packet that somebody has kept.
+type ExplainPacket struct {
+	Packet []byte     `json:"packet"`
+	From   netip.Addr `json:"from,omitzero"`
+	Client string     `json:"client,omitempty"` // instead of the one that From belongs to
+}
+
+// Examined is what the adapter finds in a packet before anybody is looked up.
+type Examined struct {
+	Steps  []Step
+	Reason login.Reason // login.ReasonOK: it would be judged
+	Silent bool
+	System string
+	Person string
+	Typed  string // the name as it stands in the packet
+	// Progress is of the challenge that is answered; Continues says that one is.
+	Progress  login.Progress
+	Continues bool
+}
+
+func (s *Service) explainVerbs() {
+	Handle(s, "explain", s.explain)
+	Handle(s, "explain.packet", s.explainPacket)
+}
 
 func (s *Service) explain(ctx context.Context, in Explain) (Explained, error) {
 	if in.Capability == "" {
@@ -53,35 +79,111 @@ func (s *Service) explain(ctx context.Context, in Explain) (Explained, error) {
 	if in.Factors == nil {
 		in.Factors = []login.Kind{login.Know, login.Have}
 	}
-	standing := s.Gate.Standing(in.Person)
-	out := Explained{Person: in.Person, System: sys.Name, Reason: standing.Reason}
-	step := func(guard string, ok bool, text string) { out.Steps = append(out.Steps, Step{guard, ok, text}) }
-	if standing.Reason == login.ReasonUnknownPerson {
-		step("person", false, "there is nobody of that name; the prompts and the refusal would be the same as for anybody")
+	out := Explained{Person: in.Person, System: sys.Name}
+	s.explainPerson(ctx, &out, sys, in.Capability, in.Factors)
+	return out, nil
+}
+
+// explainPacket takes a packet as far as the adapter does, and from there on like a login that is described, with password
+// and code that are right. What was typed is not looked at.
+func (s *Service) explainPacket(ctx context.Context, in ExplainPacket) (Explained, error) {
+	if s.Examine == nil {
+		return Explained{}, refuse("", "packets cannot be examined here")
+	}
+	x, err := s.Examine(in)
+	if err != nil {
+		return Explained{}, err
+	}
+	out := Explained{Person: clip(x.Person), System: x.System, Reason: x.Reason, Silent: x.Silent, Steps: x.Steps}
+	if x.Reason != login.ReasonOK {
 		return out, nil
 	}
-	step("person", standing.Reason == login.ReasonOK, standing.Text)
-	if standing.Tokens == 0 {
-		step("token", false, "no active token: no code can be right")
-		if out.Reason == login.ReasonOK {
-			out.Reason = login.ReasonNoToken
+	if x.Continues {
+		why := s.Gate.Peek(x.Progress, x.Person)
+		out.step("state", why == login.ReasonOK, stateText(why))
+		if why != login.ReasonOK {
+			out.Reason = why
+			return out, nil
 		}
-	} else {
-		step("token", true, "an active token is enrolled")
 	}
-	v := s.Gate.Preview(standing.Groups, sys, in.Capability, in.Factors)
+	if x.Typed != x.Person {
+		out.step("name", true, clip(x.Typed)+" is "+clip(x.Person)+": the realm is one of ours")
+	}
+	sys, ok := s.System(x.System)
+	if !ok {
+		return Explained{}, refuse("try again: the configuration has just been changed", "the configuration has no client %q", clip(x.System))
+	}
+	s.explainPerson(ctx, &out, sys, login.MayLogin, []login.Kind{login.Know, login.Have})
+	return out, nil
+}
+
+func stateText(why login.Reason) string {
+	switch why {
+	case login.ReasonOK:
+		return "one of ours, for this name, not used and not too old: the second round"
+	case login.ReasonStateUnknown:
+		return "one of ours, and for another name"
+	case login.ReasonStateExpired:
+		return "one of ours, and too old by now (login.challenge_for)"
+	case login.ReasonStateUsed:
+		return "one of ours, and used already: each challenge is answered once"
+	default:
+		return string(why)
+	}
+}
+
+func (e *Explained) step(guard string, ok bool, text string) {
+	e.Steps = append(e.Steps, Step{guard, ok, text})
+}
+
+// fail keeps the first reason: it is the one that the login would end with.
+func (e *Explained) fail(why login.Reason) {
+	if e.Reason == login.ReasonOK {
+		e.Reason = why
+	}
+}
+
+// explainPerson adds the steps from the name to the rule.
+func (s *Service) explainPerson(ctx context.Context, out *Explained, sys login.System, capability login.Capability, factors []login.Kind) {
+	standing := s.Gate.Standing(out.Person)
+	out.Reason = standing.Reason
+	if standing.Reason == login.ReasonUnknownPerson {
+		out.step("person", false, "there is nobody of that name; the prompts and the refusal would be the same as for anybody")
+		return
+	}
+	out.step("person", standing.Reason == login.ReasonOK, standing.Text)
+	if standing.Tokens == 0 {
+		out.step("token", false, "no active token: no code can be right")
+		out.fail(login.ReasonNoToken)
+	} else {
+		out.step("token", true, "an active token is enrolled")
+	}
+	groups, known := standing.Groups, true
+	more, asked, err := s.Directory(ctx, out.Person)
+	switch {
+	case err != nil:
+		known = false
+		out.step("directory", false, "it cannot be asked for groups, so everybody is refused: "+err.Error())
+		out.fail(login.ReasonDirectoryDown)
+	case asked:
+		out.step("directory", true, "of the groups that rules name, it has: "+list(more))
+		groups = append(groups[:len(groups):len(groups)], more...)
+	}
+	v := s.Gate.Preview(groups, sys, capability, factors)
 	allowed := v.Reason == "ok"
-	text := "no rule is for groups " + list(standing.Groups) + " and " + sys.Name + " (tags " + list(sys.Tags) + ")"
+	text := "no rule is for groups " + list(groups) + " and " + sys.Name + " (tags " + list(sys.Tags) + ")"
 	if v.Rule != nil {
 		out.Rule = v.Rule.Name
 		text = "rule \"" + v.Rule.Name + "\" is the first that matches; it permits " + join(v.Rule.May) + " and needs " + join(v.Rule.Needs())
 	}
-	step("rule", allowed, text)
-	if out.Reason == login.ReasonOK && !allowed {
-		out.Reason = login.Reason(v.Reason)
+	if !known {
+		text += "; with the directory's groups that may be another one"
+	}
+	out.step("rule", allowed, text)
+	if !allowed {
+		out.fail(login.Reason(v.Reason))
 	}
 	out.Allowed = out.Reason == login.ReasonOK
-	return out, nil
 }
 
 func list(words []string) string {

@@ -22,7 +22,8 @@ type UserAdd struct {
 	Groups   []string         `json:"groups"`
 	From     time.Time        `json:"from,omitzero"`
 	Until    time.Time        `json:"until,omitzero"`
-	Password string           `json:"password,omitempty"` // empty: none is set
+	First    string           `json:"first_factor,omitempty"` // empty: the usual one
+	Password string           `json:"password,omitempty"`     // empty: none is set
 }
 
 // UserSet is the input of user.set; what is nil stays as it is.
@@ -32,6 +33,7 @@ type UserSet struct {
 	Groups   *[]string         `json:"groups,omitempty"`
 	From     *time.Time        `json:"from,omitempty"`
 	Until    *time.Time        `json:"until,omitempty"`
+	First    *string           `json:"first_factor,omitempty"`
 	Password *string           `json:"password,omitempty"`
 }
 
@@ -55,7 +57,10 @@ const MinPassword = 8
 
 var kinds = []login.PersonKind{login.Staff, login.Supplier, login.Service, login.BreakGlass}
 
-func checkPerson(p login.Person) error {
+func (s *Service) checkPerson(p login.Person) error {
+	if firsts := s.Firsts(); p.First != "" && !slices.Contains(firsts, p.First) {
+		return refuse("one of those that the configuration has: "+strings.Join(firsts, ", "), "there is no first factor %q", clip(p.First))
+	}
 	if !login.ValidName(p.Name) {
 		return refuse("lower-case letters, digits, dot, hyphen and underscore, beginning with a letter or digit, at most 64",
 			"%q cannot be a person's name", clip(p.Name))
@@ -99,10 +104,10 @@ func (s *Service) userAdd(ctx context.Context, in UserAdd) (Done, error) {
 	}
 	slices.Sort(in.Groups)
 	p := login.Person{
-		Name: in.Name, Kind: in.Kind, Groups: slices.Compact(in.Groups), From: in.From, Until: in.Until,
+		Name: in.Name, Kind: in.Kind, Groups: slices.Compact(in.Groups), From: in.From, Until: in.Until, First: in.First,
 		Created: s.Now().UTC().Truncate(time.Millisecond),
 	}
-	if err := checkPerson(p); err != nil {
+	if err := s.checkPerson(p); err != nil {
 		return Done{}, err
 	}
 	what := login.Change{PutPerson: &p}
@@ -125,6 +130,9 @@ func (s *Service) userAdd(ctx context.Context, in UserAdd) (Done, error) {
 
 func personDetail(p login.Person, password bool) []audit.Detail {
 	d := []audit.Detail{{Key: "groups", Value: strings.Join(p.Groups, ",")}}
+	if p.First != "" {
+		d = append(d, audit.Detail{Key: "first_factor", Value: p.First})
+	}
 	if !p.From.IsZero() {
 		d = append(d, audit.Detail{Key: "from", Value: p.From.UTC().Format(time.RFC3339)})
 	}
@@ -165,7 +173,10 @@ func (s *Service) userSet(ctx context.Context, in UserSet) (Done, error) {
 	if in.Until != nil {
 		p.Until = *in.Until
 	}
-	if err := checkPerson(p); err != nil {
+	if in.First != nil {
+		p.First = *in.First
+	}
+	if err := s.checkPerson(p); err != nil {
 		return Done{}, err
 	}
 	what := login.Change{PutPerson: &p}
@@ -176,6 +187,18 @@ func (s *Service) userSet(ctx context.Context, in UserSet) (Done, error) {
 }
 
 func (s *Service) userSwitch(ctx context.Context, name string, disabled bool) (Done, error) {
+	event := "user.enable"
+	if disabled {
+		event = "user.disable"
+	}
+	done, err := s.switchUser(ctx, name, event, disabled)
+	if err == nil && disabled {
+		done.Ended, err = s.endSessionsOf(ctx, name, WhyDisabled)
+	}
+	return done, err
+}
+
+func (s *Service) switchUser(ctx context.Context, name, event string, disabled bool) (Done, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p, err := s.person(ctx, name)
@@ -183,10 +206,6 @@ func (s *Service) userSwitch(ctx context.Context, name string, disabled bool) (D
 		return Done{}, err
 	}
 	p.Disabled = disabled
-	event := "user.enable"
-	if disabled {
-		event = "user.disable"
-	}
 	return s.commit(ctx, change{event: event, person: p.Name, kind: p.Kind, what: login.Change{PutPerson: &p}})
 }
 
@@ -201,9 +220,17 @@ func (s *Service) userUnlock(ctx context.Context, in PersonIn) (Done, error) {
 }
 
 func (s *Service) userRemove(ctx context.Context, in PersonIn) (Done, error) {
+	done, err := s.removeUser(ctx, in.Name)
+	if err == nil {
+		done.Ended, err = s.endSessionsOf(ctx, in.Name, WhyRemoved)
+	}
+	return done, err
+}
+
+func (s *Service) removeUser(ctx context.Context, name string) (Done, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p, err := s.person(ctx, in.Name)
+	p, err := s.person(ctx, name)
 	if err != nil {
 		return Done{}, err
 	}

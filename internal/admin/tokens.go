@@ -202,13 +202,28 @@ func (s *Service) tokenList(ctx context.Context, in TokenList) ([]TokenInfo, err
 	return list, err
 }
 
-// tokenRevoke ends a token for good, and keeps its row so that old records can be read.
-func (s *Service) tokenRevoke(ctx context.Context, in TokenIn) (TokenInfo, error) {
+// TokenRevoked is the answer of token.revoke.
+type TokenRevoked struct {
+	TokenInfo
+	Ended []EndedSession `json:"ended,omitempty"` // sessions whose login it proved
+}
+
+// tokenRevoke ends a token for good, and what it opened, and keeps its row so that old records can be read.
+func (s *Service) tokenRevoke(ctx context.Context, in TokenIn) (TokenRevoked, error) {
+	info, err := s.revokeToken(ctx, in.ID)
+	if err != nil {
+		return TokenRevoked{TokenInfo: info}, err
+	}
+	ended, err := s.endSessionsBy(ctx, info.Person, info.ID)
+	return TokenRevoked{TokenInfo: info, Ended: ended}, err
+}
+
+func (s *Service) revokeToken(ctx context.Context, id string) (TokenInfo, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var found *login.Token
 	err := s.Store.Tokens(ctx, func(t login.Token) error {
-		if t.ID == in.ID {
+		if t.ID == id {
 			found = &t
 		}
 		return nil
@@ -217,7 +232,7 @@ func (s *Service) tokenRevoke(ctx context.Context, in TokenIn) (TokenInfo, error
 		return TokenInfo{}, err
 	}
 	if found == nil {
-		return TokenInfo{}, refuse("`sallyport token list` shows them", "there is no token %q", clip(in.ID))
+		return TokenInfo{}, refuse("`sallyport token list` shows them", "there is no token %q", clip(id))
 	}
 	if found.State == login.TokenRevoked {
 		return TokenInfo{}, refuse("", "token %s is revoked already", found.ID)

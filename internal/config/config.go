@@ -72,9 +72,17 @@ type Login struct {
 	LookAhead    int // HOTP counters
 	Lock         throttle.Settings
 	ChallengeFor time.Duration // how long the second round may take
+	Realms       []string      // what may stand before or behind a name: REALM\alice, alice@realm
 	LDAP         *LDAP
 	RADIUS       *Upstream
 }
+
+// The first factors that people can have.
+const (
+	FirstLocal  = "local"
+	FirstLDAP   = "ldap"
+	FirstRADIUS = "radius"
+)
 
 // Password is the cost of argon2id and the bound on what is computed at once: each takes MemoryKiB for a while.
 type Password struct {
@@ -85,24 +93,31 @@ type Password struct {
 	Queue       int // how many may wait
 }
 
-// LDAP is a directory that checks passwords.
+// LDAP is a directory that checks passwords and knows groups.
 type LDAP struct {
-	URLs     []string `key:"url"`
-	Base     string
-	BindDN   string `key:"bind_dn"`
-	Secret   Secret
-	User     string // filter that finds the person
-	Groups   string // filter or base that finds the person's groups
-	StartTLS bool   `key:"start_tls"`
-	CA       string // file; empty: the system's
-	Timeout  time.Duration
+	URLs       []string `key:"url"` // in the order in which they are asked
+	Base       string
+	BindDN     string `key:"bind_dn"`
+	Secret     Secret
+	User       string // filter that finds the person; empty: the directory's usual ones
+	Groups     string // how groups are found: a word, a filter, or the DN below which they are; empty: as the directory does it
+	GroupBase  string `key:"group_base"` // DN below which groups are; empty: Base
+	StartTLS   bool   `key:"start_tls"`
+	CA         string `key:"ca"` // file; empty: the system's
+	ServerName string // in the certificates; empty: the URL's
+	Timeout    time.Duration
+	AtOnce     int
 }
 
 // Upstream is a RADIUS server that checks passwords.
 type Upstream struct {
-	Servers []string // host:port
+	Servers []string // host:port, in the order in which they are asked
 	Secret  Secret
 	Timeout time.Duration
+	AtOnce  int
+	Relay   []string // attributes of its Access-Accepts that the client gets
+
+	RequireMessageAuthenticator bool // in its answers
 }
 
 // RADIUS is the RADIUS server. Zero counts and sizes leave the choice to it.
@@ -110,6 +125,7 @@ type RADIUS struct {
 	Listen        []string // of authentication, UDP
 	Accounting    []string // UDP
 	TLS           *TLS     `key:"tls"`
+	EAP           *EAP     `key:"eap"`
 	Workers       int
 	Queue         int
 	ReceiveBuffer int // bytes for each socket
@@ -122,6 +138,13 @@ type TLS struct {
 	Cert     string // files
 	Key      string
 	ClientCA string `key:"client_ca"`
+}
+
+// EAP is what the tunnels of EAP-TTLS and PEAP are made with.
+type EAP struct {
+	Cert    string // files
+	Key     string
+	Methods []string // ttls, peap, gtc, mschapv2; empty: ttls and peap
 }
 
 // The ways in which a client asks.
@@ -140,8 +163,12 @@ type Client struct {
 	Name      string
 	Prefix    netip.Prefix `key:"address"`
 	Secret    Secret
-	Mode      string // ModeChallenge, ModeAppend, ModeCode
-	Separator string // between password and code, in ModeAppend; empty: none
+	Mode      string   // ModeChallenge, ModeAppend, ModeCode
+	Separator string   // between password and code, in ModeAppend; empty: none
+	CodeFirst bool     // in ModeAppend: code and then password
+	Charset   string   // of passwords that are not UTF-8
+	Methods   []string // pap, chap, mschapv2, eap; empty: all that the mode can take
+	Quirks    []string
 	Class     string // remote, privileged-external, privileged-internal, Unclassified
 	Tags      []string
 
@@ -151,6 +178,10 @@ type Client struct {
 
 	Prompt string // text of the challenge; empty: the server's
 	NoEcho bool   // Prompt attribute of the challenge (RFC 2869 section 5.10)
+
+	Certificate    string // whom a client over TLS proves to be; then Prefix and Secret may be missing
+	SessionClass   bool   // send a Class that accounting gives back
+	DisconnectPort int    `key:"disconnect"` // where Disconnect-Requests go (RFC 5176); 0: none are sent
 }
 
 // The forms of the SSH question.

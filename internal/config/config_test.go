@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -137,7 +138,7 @@ func TestEverythingGivesValues(t *testing.T) {
 		got  Secret
 		want string
 	}{
-		"inline, as written":           {cfg.RADIUS.Clients[2].Secret, "0123 with # and: colon"},
+		"inline, as written":           {cfg.RADIUS.Clients[3].Secret, "0123 with # and: colon"},
 		"file, one line end less":      {cfg.RADIUS.Clients[0].Secret, "vpn-secret-of-good-length"},
 		"file, one Windows line end":   {cfg.Login.RADIUS.Secret, "nps-secret-of-good-length"},
 		"environment":                  {cfg.RADIUS.Clients[1].Secret, "wifi-secret-of-good-length"},
@@ -161,7 +162,7 @@ func TestEverythingGivesValues(t *testing.T) {
 		t.Errorf("reply: %+v", reply)
 	}
 	problem := reply[1].Problem("is not known", "look in the dictionary").String()
-	if want := "ok-everything.yaml:84: rules[network team].reply.Class: is not known\n  hint: look in the dictionary"; problem != want {
+	if want := "ok-everything.yaml:96: rules[network team].reply.Class: is not known\n  hint: look in the dictionary"; problem != want {
 		t.Errorf("got  %s\nwant %s", problem, want)
 	}
 }
@@ -288,12 +289,12 @@ func TestSample(t *testing.T) {
 		t.Errorf("got:\n%s", got)
 	}
 	files := func(path string) ([]byte, error) {
-		if path != "/etc/sallyport/keys/radius-local.secret" && path != "/etc/sallyport/keys/vpn-leeds.secret" {
+		if !slices.Contains([]string{"radius-local", "vpn-leeds", "ldap", "nps"}, strings.TrimSuffix(strings.TrimPrefix(path, "/etc/sallyport/keys/"), ".secret")) {
 			return nil, fmt.Errorf("no such file: %s", path)
 		}
 		return []byte("a-secret-of-good-length-1\n"), nil
 	}
-	commented := regexp.MustCompile(`(?m)^( *)# (targets:|  +- name|  +address|  +account|  +host_key|  +class|  +tags|- name|  [a-z_]+:|reply:)`)
+	commented := regexp.MustCompile(`(?m)^( *)# (targets:|realms:|ldap:|radius:|tls:|eap:|  +- name|  +address|  +account|  +host_key|  +class|  +tags|- name|  [a-z_]+:|reply:)`)
 	whole := commented.ReplaceAllString(string(got), "$1$2")
 	for name, text := range map[string]string{
 		"default": string(got),

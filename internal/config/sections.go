@@ -101,6 +101,7 @@ func login(b *strict.Block) Login {
 		LookAhead:    b.Number("look_ahead", 10, 1, 100),
 		Lock:         lock(b.Block("lock")),
 		ChallengeFor: b.Span("challenge_for", 120*time.Second, 10*time.Second, time.Hour),
+		Realms:       realms(b, "realms"),
 		LDAP:         ldap(b.Block("ldap")),
 		RADIUS:       upstream(b.Block("radius")),
 	}
@@ -151,9 +152,22 @@ func splitField(message string) (field, what string) {
 	return field, what
 }
 
+// realms reads names of domains. One that holds what a person's name may hold would be ambiguous; one that is empty, all.
+func realms(b *strict.Block, key string) []string {
+	var all []string
+	for _, t := range b.Texts(key) {
+		if t.Value == "" || len(t.Value) > 255 || strings.ContainsAny(t.Value, "\\@% \t") {
+			b.Reader.Bad(t.Pos, "TRUST, or trust.nhs.uk", "%s is not the name of a realm", strict.Show(t.Value))
+			continue
+		}
+		all = append(all, t.Value)
+	}
+	return all
+}
+
 func ldap(b *strict.Block) *LDAP {
 	defer b.End()
-	l := &LDAP{StartTLS: b.Truth("start_tls", false), CA: b.Path("ca", "")}
+	l := &LDAP{StartTLS: b.Truth("start_tls", false), CA: b.Path("ca", ""), ServerName: b.Printable("server_name", "", 255)}
 	for _, t := range b.TextOrTexts("url") {
 		if u := b.Reader.URL(t, "ldaps", "ldap"); u != "" {
 			l.URLs = append(l.URLs, u)
@@ -163,7 +177,9 @@ func ldap(b *strict.Block) *LDAP {
 	l.BindDN = b.Printable("bind_dn", "", 1024)
 	l.User = b.Printable("user", "", 1024)
 	l.Groups = b.Printable("groups", "", 1024)
-	l.Timeout = b.Span("timeout", 5*time.Second, 100*time.Millisecond, time.Minute)
+	l.GroupBase = b.Printable("group_base", "", 1024)
+	l.Timeout = b.Span("timeout", 4*time.Second, 100*time.Millisecond, time.Minute)
+	l.AtOnce = b.Number("at_once", 32, 1, 1024)
 	l.Secret = b.Secret("secret", b.Has("bind_dn"))
 	if !b.Given {
 		return nil
@@ -171,7 +187,7 @@ func ldap(b *strict.Block) *LDAP {
 	b.Require("url", "base")
 	for _, u := range l.URLs {
 		if strings.HasPrefix(u, "ldap:") && !l.StartTLS {
-			b.Reader.Warn(b.At("url"), "ldaps://, or start_tls: true", "sends passwords in the clear")
+			b.Bad("url", "ldaps://, or start_tls: true", "would send passwords in the clear")
 		}
 	}
 	return l
@@ -181,7 +197,11 @@ func upstream(b *strict.Block) *Upstream {
 	defer b.End()
 	u := &Upstream{
 		Secret:  b.Secret("secret", b.Given),
-		Timeout: b.Span("timeout", 3*time.Second, 100*time.Millisecond, time.Minute),
+		Timeout: b.Span("timeout", 4*time.Second, 100*time.Millisecond, time.Minute),
+		AtOnce:  b.Number("at_once", 64, 1, 1024),
+		Relay:   strict.Values(b.Texts("relay")),
+
+		RequireMessageAuthenticator: b.Truth("require_message_authenticator", true),
 	}
 	for _, t := range b.Texts("servers") {
 		if s := b.Reader.HostPort(t, 1812); s != "" {
@@ -193,6 +213,10 @@ func upstream(b *strict.Block) *Upstream {
 	}
 	b.Require("servers")
 	secretLength(b, u.Secret)
+	if !u.RequireMessageAuthenticator {
+		b.Reader.Warn(b.At("require_message_authenticator"), "update the server, then take this line out",
+			"whoever is between here and the server can forge its acceptances (BlastRADIUS, CVE-2024-3596)")
+	}
 	return u
 }
 

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"net/netip"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -22,6 +23,7 @@ func radius(b *strict.Block) RADIUS {
 		Listen:        b.Reader.Listen(b.Texts("listen")),
 		Accounting:    b.Reader.Listen(b.Texts("accounting")),
 		TLS:           tls(b.Block("tls")),
+		EAP:           eap(b.Block("eap")),
 		Workers:       b.Number("workers", 0, 1, 4096),
 		Queue:         b.Number("queue", 0, 1, 1<<20),
 		ReceiveBuffer: b.Number("receive_buffer", 0, 64<<10, 1<<30),
@@ -47,15 +49,51 @@ func tls(b *strict.Block) *TLS {
 	return t
 }
 
+func eap(b *strict.Block) *EAP {
+	defer b.End()
+	e := &EAP{Cert: b.Path("cert", ""), Key: b.Path("key", ""), Methods: words(b, "methods", "ttls", "peap", "gtc", "mschapv2")}
+	if !b.Given {
+		return nil
+	}
+	b.Require("cert", "key")
+	for _, m := range e.Methods {
+		if m == "gtc" || m == "mschapv2" {
+			b.Reader.Warn(b.At("methods"), "ttls or peap, which have a tunnel", "%s without a tunnel shows codes to whoever listens between person and client", m)
+		}
+	}
+	return e
+}
+
+// words reads a list of words that are known, each once.
+func words(b *strict.Block, key string, allowed ...string) []string {
+	var all []string
+	for _, t := range b.Texts(key) {
+		switch {
+		case !slices.Contains(allowed, t.Value):
+			b.Reader.Bad(t.Pos, "one of: "+strings.Join(allowed, ", "), "%s is not known", strict.Show(t.Value))
+		case slices.Contains(all, t.Value):
+			b.Reader.Bad(t.Pos, "", "%s stands twice", strict.Show(t.Value))
+		default:
+			all = append(all, t.Value)
+		}
+	}
+	return all
+}
+
 func client(b *strict.Block) Client {
 	defer b.End()
+	overTLS := b.Has("certificate")
 	c := Client{
 		Pos:       b.Pos,
 		Name:      b.Name("name"),
-		Prefix:    b.Prefix("address"),
-		Secret:    b.Secret("secret", true),
+		Prefix:    address(b, overTLS),
+		Secret:    b.Secret("secret", !overTLS),
 		Mode:      strict.Word(b, "mode", ModeChallenge, ModeChallenge, ModeAppend, ModeCode),
 		Separator: b.Printable("separator", "", 8),
+		CodeFirst: b.Truth("code_first", false),
+		Charset:   b.Printable("charset", "", 32),
+		Methods:   words(b, "methods", "pap", "chap", "mschapv2", "eap"),
+		Quirks:    words(b, "quirks", "fortigate-mschapv2-challenge"),
 		Class:     class(b),
 		Tags:      b.Names("tags"),
 
@@ -65,6 +103,21 @@ func client(b *strict.Block) Client {
 
 		Prompt: b.Printable("prompt", "", maxReplyText),
 		NoEcho: b.Truth("no_echo", false),
+
+		Certificate:    b.Printable("certificate", "", 256),
+		SessionClass:   b.Truth("session_class", true),
+		DisconnectPort: disconnectPort(b, "disconnect"),
+	}
+	if b.Has("code_first") && c.Mode != ModeAppend {
+		b.Bad("code_first", "mode: append, or take it out", "is about a field of password and code, but the mode is %s", c.Mode)
+	}
+	if overTLS {
+		for _, key := range []string{"address", "secret", "secret_file", "secret_env", "require_message_authenticator", "limit_proxy_state"} {
+			if b.Has(key) {
+				b.Bad(key, "make a client of its own for UDP", "is for UDP, and this client is known by its certificate")
+			}
+		}
+		return c
 	}
 	secretLength(b, c.Secret)
 	if b.Has("separator") && c.Mode != ModeAppend {
@@ -82,6 +135,27 @@ func client(b *strict.Block) Client {
 			"%s is reachable across the Internet, where RADIUS over UDP must not be used", c.Prefix)
 	}
 	return c
+}
+
+// address is needed where a client is known by it.
+func address(b *strict.Block, overTLS bool) netip.Prefix {
+	if overTLS {
+		b.Value("address")
+		return netip.Prefix{}
+	}
+	return b.Prefix("address")
+}
+
+// disconnectPort reads a port, or off.
+func disconnectPort(b *strict.Block, key string) int {
+	const usual = 3799 // RFC 5176 section 2
+	if v, ok := b.Text(key); !ok || v == "off" || v == "false" {
+		if ok {
+			return 0
+		}
+		return usual
+	}
+	return b.Number(key, usual, 1, 65535)
 }
 
 // secretLength warns of shared secrets that can be guessed offline from one captured packet, and of those that some

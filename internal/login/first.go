@@ -243,3 +243,35 @@ func (p *Policy) wanted(groups []string) []string {
 	}
 	return found
 }
+
+// DirectoryGroups asks the directory of somebody for his groups, and returns those that rules name, as they write them.
+// Asked tells whether there is a directory to ask; nobody's has none.
+func (g *Gate) DirectoryGroups(ctx context.Context, name string) (groups []string, asked bool, err error) {
+	e := g.roster.find(name)
+	by, ok := g.firsts.Load().of(e).(Grouper)
+	if !ok || e == nil {
+		return nil, false, nil
+	}
+	all, err := by.Groups(ctx, e.name)
+	if err != nil {
+		return nil, true, err
+	}
+	return g.policy.Load().wanted(all), true, nil
+}
+
+// Standby is a FirstFactor that can tell whether it can be asked just now.
+type Standby interface {
+	FirstFactor
+	// Probe returns why it can't. It may be called often.
+	Probe(ctx context.Context) error
+}
+
+// ProbeFirst tells why passwords of those who have no first factor of their own can't be checked just now, as far as that
+// is known without asking for one.
+func (g *Gate) ProbeFirst(ctx context.Context) error {
+	f := g.firsts.Load()
+	if s, ok := f.by[f.usual].(Standby); ok {
+		return s.Probe(ctx)
+	}
+	return nil
+}

@@ -1,4 +1,4 @@
-package radiusd
+package attr
 
 import (
 	"bytes"
@@ -38,6 +38,24 @@ type Reply struct {
 // Len is the size of the attributes in octets.
 func (r *Reply) Len() int { return len(r.wire) }
 
+// Encoded is the attributes' bytes, which are not to be changed.
+func (r *Reply) Encoded() []byte { return r.wire }
+
+// Attributes are the same, one by one.
+func (r *Reply) Attributes() []wire.Attribute {
+	var all []wire.Attribute
+	packet := append(make([]byte, wire.HeaderSize), r.wire...)
+	wire.EachAttribute(packet, func(a wire.Attribute) bool {
+		all = append(all, a)
+		return true
+	})
+	return all
+}
+
+// SessionTimeout and IdleTimeout tell whether the reply sets them.
+func (r *Reply) SessionTimeout() bool { return r.sessionTimeout }
+func (r *Reply) IdleTimeout() bool    { return r.idleTimeout }
+
 //go:embed dictionary
 var dictionaryText string
 
@@ -52,7 +70,7 @@ type known struct {
 var lexicon = sync.OnceValue(func() map[string]known {
 	m, err := readDictionary(dictionaryText)
 	if err != nil {
-		panic("radiusd: the built-in dictionary: " + err.Error())
+		panic("attr: the built-in dictionary: " + err.Error())
 	}
 	return m
 })
@@ -114,11 +132,11 @@ func serverOwned(lower string) string {
 	return ""
 }
 
-// CompileReply checks a rule's reply attributes against the dictionary, and makes their bytes. It returns every
+// Compile checks a rule's reply attributes against the dictionary, and makes their bytes. It returns every
 // mistake. Names are those of FreeRADIUS's dictionaries, in any case; a tag (RFC 2868) stands behind a colon, as in
 // Tunnel-Type:1. Integers may be given by the names of their values; octets as text, or in hexadecimal behind 0x. Attributes
 // stand in the order of their names, and the values of one in the order given.
-func CompileReply(attrs map[string][]string) (*Reply, []error) {
+func Compile(attrs map[string][]string) (*Reply, []error) {
 	r := new(Reply)
 	var errs []error
 	names := make([]string, 0, len(attrs))
@@ -143,14 +161,10 @@ func CompileReply(attrs map[string][]string) (*Reply, []error) {
 
 func (r *Reply) compile(name string, values []string, seen map[string]string) (errs []error) {
 	base, tagText, tagged := strings.Cut(name, ":")
-	lower := strings.ToLower(base)
-	if why := serverOwned(lower); why != "" {
-		return []error{fmt.Errorf("%s may not be in a reply: %s", base, why)}
+	if _, err := Find(base); err != nil {
+		return []error{err}
 	}
-	k, ok := lexicon()[lower]
-	if !ok {
-		return []error{fmt.Errorf("%s is not a known reply attribute%s", base, near(lower))}
-	}
+	k := lexicon()[strings.ToLower(base)]
 	tag := 0
 	if tagged {
 		var err error

@@ -1,4 +1,4 @@
-package radiusd
+package attr
 
 import (
 	"encoding/hex"
@@ -8,7 +8,7 @@ import (
 	"layeh.com/radius"
 )
 
-func TestCompileReply(t *testing.T) {
+func TestCompile(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		attrs map[string][]string
@@ -44,7 +44,7 @@ func TestCompileReply(t *testing.T) {
 		{"Check Point", map[string][]string{"CP-Gaia-User-Role": {"a"}, "CP-Gaia-SuperUser-Access": {"yes"}}, "1a0c00000a3c" + "e60600000001" + "1a0900000a3c" + "e50361"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			r, errs := CompileReply(c.attrs)
+			r, errs := Compile(c.attrs)
 			if len(errs) > 0 {
 				t.Fatal(errs)
 			}
@@ -59,7 +59,7 @@ func TestCompileReply(t *testing.T) {
 }
 
 // Every mistake is found when the configuration is loaded, and says what to do.
-func TestCompileReplyErrors(t *testing.T) {
+func TestCompileErrors(t *testing.T) {
 	for _, c := range []struct {
 		name, value, want string
 	}{
@@ -99,7 +99,7 @@ func TestCompileReplyErrors(t *testing.T) {
 		{"Tunnel-Type:x", "VLAN", "only tunnel attributes take a tag"},
 		{"Tunnel-Type:1", "16777216", "more than 24 bits"},
 	} {
-		_, errs := CompileReply(map[string][]string{c.name: {c.value}})
+		_, errs := Compile(map[string][]string{c.name: {c.value}})
 		if len(errs) != 1 || !strings.Contains(errs[0].Error(), c.want) {
 			t.Errorf("%s = %q: %v, want %q", c.name, c.value, errs, c.want)
 		}
@@ -116,7 +116,7 @@ func TestCompileReplyErrors(t *testing.T) {
 		"too much together":         {map[string][]string{"Class": repeat(strings.Repeat("c", 253), 9)}, "2048 is the most", 1},
 		"every mistake":             {map[string][]string{"Nonsense": {"a"}, "Session-Timeout": {"x"}, "Idle-Timeout": {"y", "z"}}, "", 5},
 	} {
-		r, errs := CompileReply(c.attrs)
+		r, errs := Compile(c.attrs)
 		if len(errs) != c.n || r != nil || !strings.Contains(errs[0].Error(), c.want) {
 			t.Errorf("%s: %v", name, errs)
 		}
