@@ -113,11 +113,8 @@ func (s *Server) converse(r *request, tools *toolbox) []byte {
 
 // keysOf parts the key that EAP made (RFC 2548 section 2.4, RFC 3748 section 7.10).
 func keysOf(msk []byte) (recv, send []byte) {
-	const half = 32
-	if len(msk) < 2*half {
-		return nil, nil
-	}
-	return msk[:half], msk[half : 2*half]
+	half := len(msk) / 2
+	return msk[:half], msk[half:]
 }
 
 // identityRequest is EAP-Request/Identity (RFC 3748 section 5.1), for a NAS that leaves it to us.

@@ -55,6 +55,8 @@ type rig struct {
 	stop   func()
 	with   func(*Config) // what a test changes about the configuration
 
+	alsoPassword string // everybody's, beside the usual one; it is changed between logins only
+
 	// Guarded by mu.
 	mu     sync.Mutex
 	clock  time.Time
@@ -95,11 +97,11 @@ func (r *rig) sync(f *os.File) error {
 }
 
 // passwords is a first factor that knows one.
-type passwords struct{}
+type passwords struct{ also func() string }
 
 func (passwords) Method() string { return "password" }
 
-func (passwords) Check(_ context.Context, q login.Question) (login.Answer, error) {
+func (p passwords) Check(_ context.Context, q login.Question) (login.Answer, error) {
 	switch e := q.Evidence.(type) { // as another RADIUS server would
 	case *wire.CHAP:
 		if q.Person != "" && (*chapProof)(e).Proves(password) {
@@ -114,7 +116,8 @@ func (passwords) Check(_ context.Context, q login.Question) (login.Answer, error
 		send, recv, _ := proof.Keys()
 		return login.Answer{Extra: &wire.Extra{MSCHAP2Success: append(e.Response[:1:1], proof.Success()...), SendKey: send[:], RecvKey: recv[:]}}, nil
 	}
-	if q.Person == "" || q.Password.Reveal() != password {
+	typed := q.Password.Reveal()
+	if q.Person == "" || typed != password && typed != p.also() {
 		return login.Answer{}, login.ErrWrong
 	}
 	return login.Answer{}, nil
@@ -388,7 +391,7 @@ func (r *rig) openGate() {
 		t.Fatal(err)
 	}
 	r.login, err = login.New(login.Options{
-		First: passwords{}, Now: r.now, Blind: func(string) string { return "blinded" },
+		First: passwords{func() string { return r.alsoPassword }}, Now: r.now, Blind: func(string) string { return "blinded" },
 		Policy: &login.Policy{
 			Settings: login.Settings{Skew: 1, LookAhead: 10, Lock: throttle.Settings{After: 5, For: time.Minute, HardAfter: 10, HardFor: time.Hour}, ChallengeFor: 2 * time.Minute},
 			Rules: policy.Rules{

@@ -13,7 +13,7 @@ import (
 // coroutine, which stands still where it wants more of the peer.
 type session struct {
 	conn *tls.Conn
-	next func() (struct{}, bool)
+	next func() (struct{}, bool) // nil until the peer has said something: many are offered this and want something else
 	stop func()
 
 	in    []byte // of the peer, not yet read
@@ -29,11 +29,6 @@ var errClosed = errors.New("the conversation was closed")
 
 func newSession(config *tls.Config) *session {
 	s := new(session)
-	s.next, s.stop = iter.Pull(s.run)
-	return s.with(config)
-}
-
-func (s *session) with(config *tls.Config) *session {
 	s.conn = tls.Server(&pipe{session: s}, config)
 	return s
 }
@@ -70,6 +65,9 @@ func (s *session) pause(yield func(struct{}) bool) {
 // feed gives the peer's octets to TLS, and returns when TLS wants more or has ended.
 func (s *session) feed(b []byte) {
 	s.in = append(s.in, b...)
+	if s.next == nil {
+		s.next, s.stop = iter.Pull(s.run)
+	}
 	if !s.ended {
 		s.next()
 	}
@@ -83,8 +81,9 @@ func (s *session) take() []byte {
 }
 
 func (s *session) close() {
-	s.ended = true
-	s.stop()
+	if s.stop != nil {
+		s.stop()
+	}
 }
 
 // pipe is the connection that TLS sees. It is used within feed, and by writers while TLS stands still.
