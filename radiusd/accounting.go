@@ -78,10 +78,7 @@ func (s *Server) answerAccounting(r *request, tools *toolbox) []byte {
 		s.drop(r.client, dropLogDown, r.from.Addr(), "err", err)
 		return nil
 	}
-	var out wire.Writer
-	r.begin(&out, tools, codeAccountingResponse)
-	out.CopyProxyStates(r.packet, &r.view)
-	packet := r.sign(&out, tools)
+	packet := s.accountingResponse(r, tools)
 	now := s.now()
 	wanted := s.cache.finish(r.entry, packet, now.Sub(s.start))
 	r.entry = nil
@@ -92,6 +89,18 @@ func (s *Server) answerAccounting(r *request, tools *toolbox) []byte {
 	r.client.tally.accounted.Add(1)
 	s.meter.Reply(r.client.Name, radius.Code(codeAccountingResponse).String(), "ok", now.Sub(r.received))
 	return packet
+}
+
+func (s *Server) accountingResponse(r *request, tools *toolbox) []byte {
+	var out wire.Writer
+	if r.plain {
+		r.begin(&out, tools, codeAccountingResponse)
+		out.CopyProxyStates(r.packet, &r.view)
+		return r.sign(&out, tools)
+	}
+	out.BeginBare(tools.buf[:], codeAccountingResponse, r.packet[1])
+	out.CopyProxyStates(r.packet, &r.view)
+	return out.SignBare(tools.Digester, r.client.key, r.packet[4:wire.HeaderSize])
 }
 
 // readReport takes an Accounting-Request apart (RFC 2866 section 5). What a NAS leaves out stays out of the record.

@@ -54,7 +54,7 @@ func (r *request) eapMessage() []byte {
 
 // findTalk takes the conversation of a request's State, so that nobody else has it.
 func (s *Server) findTalk(r *request) *talk {
-	plain, err := s.box.Open(r.client.eapAAD, r.view.State.In(r.packet))
+	plain, err := s.unsealState(r.client.eapAAD, r.view.State.In(r.packet))
 	if err != nil {
 		return nil
 	}
@@ -131,8 +131,7 @@ func (s *Server) carryOn(r *request, tools *toolbox, t *talk, packet []byte) []b
 	r.begin(&out, tools, wire.CodeAccessChallenge)
 	out.AddLong(wire.AttrEAPMessage, packet)
 	t.round++
-	var sealed [wire.MaxValue]byte
-	out.Add(wire.AttrState, s.box.Seal(sealed[:0], r.client.eapAAD, t.state()))
+	out.Add(wire.AttrState, s.sealState(r.client.eapAAD, t.state()))
 	out.AddUint32(wire.AttrSessionTime, uint32(talkFor/time.Second)) // RFC 3579 section 2.6.1
 	out.CopyProxyStates(r.packet, &r.view)
 	s.talks.put(t, r.received)

@@ -158,7 +158,7 @@ func (s *Server) examineLogin(e Examination, r *request, d *wire.Digester) Exami
 	c, v := r.client, &r.view
 	eapState := false
 	if v.State.Present() && v.EAP.Present() {
-		_, err := s.box.Open(c.eapAAD, v.State.In(r.packet))
+		_, err := s.unsealState(c.eapAAD, v.State.In(r.packet))
 		eapState = err == nil
 	} else if v.State.Present() {
 		r.progress, r.opened = s.openState(c, v.State.In(r.packet))

@@ -23,7 +23,7 @@ const (
 // openState tells whether a State is one of ours for this client. One that is not is told apart from none at all: it
 // never becomes a first round.
 func (s *Server) openState(c *client, state []byte) (login.Progress, bool) {
-	plain, err := s.box.Open(c.stateAAD, state)
+	plain, err := s.unsealState(c.stateAAD, state)
 	if err != nil {
 		return login.Progress{}, false
 	}

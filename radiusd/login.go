@@ -130,8 +130,7 @@ func (r *request) addSentence(out *wire.Writer, outcome login.Outcome) {
 // addQuestion adds what an Access-Challenge asks: for the code, or what the person's directory wants to know.
 func (s *Server) addQuestion(out *wire.Writer, r *request, progress login.Progress, outcome login.Outcome) bool {
 	c := r.client
-	var sealed [2 * wire.MaxValue]byte
-	state := s.box.Seal(sealed[:0], c.stateAAD, progress.MarshalBinary())
+	state := s.sealState(c.stateAAD, progress.MarshalBinary())
 	if len(state) > wire.MaxValue {
 		return false
 	}

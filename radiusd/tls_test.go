@@ -284,7 +284,9 @@ func TestTLS(t *testing.T) {
 				n.askPlain(plainPacket(radius.CodeAccountingRequest, 3, field{rfc2866.AcctStatusType_Type, number(1)}, field{rfc2866.AcctSessionID_Type, "1"}))
 				n.askPlain(plainPacket(radius.CodeStatusServer, 4))
 			} else {
-				n.ask(n.account(3, 1, "1"))
+				raw := n.account(3, 1, "1")
+				n.send(raw)
+				n.acknowledged(raw, n.frame())
 				n.ask(n.packet(radius.CodeStatusServer, 4))
 			}
 			if len(s.login.Sessions()) != 1 {

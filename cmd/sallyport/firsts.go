@@ -254,7 +254,7 @@ func openUpstream(u *config.Upstream, node string, log *slog.Logger) (*upstream.
 		return nil, err
 	}
 	o := upstream.Options{
-		Secret: u.Secret.Bytes(), Timeout: u.Timeout, AtOnce: u.AtOnce, NASIdentifier: node, Log: log.With("part", "upstream"),
+		Secret: u.Secret.Bytes(), Timeout: u.Timeout, AtOnce: u.AtOnce, NASIdentifier: node, Now: time.Now, Log: log.With("part", "upstream"),
 		Relay: func(vendor uint32, t byte) bool { return relay[attr.Known{Vendor: vendor, Type: t}] },
 	}
 	for _, server := range u.Servers {
@@ -281,7 +281,10 @@ func checkFirsts(cfg *config.Config) error {
 		errs = append(errs, err)
 	}
 	if u := cfg.Login.RADIUS; u != nil {
-		_, err := relayed(u.Relay)
+		up, err := openUpstream(u, cfg.Node, slog.New(slog.DiscardHandler))
+		if err == nil {
+			up.Close()
+		}
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)

@@ -128,6 +128,9 @@ type rigOptions struct {
 	clients string // more list items of radius.clients
 	lock    string
 	prompts string
+	login   string // more lines of login
+	radius  string // lines of radius, instead of no accounting
+	vpn     string // more keys of the client vpn, each behind a comma
 }
 
 func newRig(t testing.TB, o rigOptions) *rig {
@@ -148,6 +151,9 @@ func (r *rig) configure(o rigOptions) {
 	if o.lock == "" {
 		o.lock = "{after: 90, for: 1m, hard_after: 100, hard_for: 30m}"
 	}
+	if o.radius == "" {
+		o.radius = "  accounting: []"
+	}
 	if o.prompts == "" {
 		o.prompts = "one-round"
 	}
@@ -159,13 +165,14 @@ data: ./data
 node: gw1
 log: {format: json, level: debug}
 login:
+%s
   lock: %s
   password: {memory_kib: 8192, iterations: 1, parallelism: 1, at_once: 2, queue: 256}
 radius:
   listen: ["127.0.0.1:0"]
-  accounting: []
+%s
   clients:
-    - {name: vpn, address: %s, secret_file: radius.secret, mode: challenge, class: remote, tags: [vpn]}
+    - {name: vpn, address: %s, secret_file: radius.secret, mode: challenge, class: remote, tags: [vpn]%s}
     - {name: firewall, address: %s, secret_file: radius.secret, mode: append, class: remote, tags: [vpn]}
     - {name: switch, address: %s, secret_file: radius.secret, mode: code, class: privileged-internal, tags: [vpn]}
 %s
@@ -182,7 +189,7 @@ rules:
     may: [login, shell, exec, sftp, forward]
     reply: {Class: [network], Cisco-AVPair: ["shell:priv-lvl=15"]}
 metrics: {listen: "127.0.0.1:0"}
-`, o.lock, fromChallenge, fromAppend, fromCode, o.clients, o.prompts, o.targets))
+`, o.login, o.lock, o.radius, fromChallenge, o.vpn, fromAppend, fromCode, o.clients, o.prompts, o.targets))
 	r.write("radius.secret", radiusSecret+"\n")
 }
 
@@ -260,8 +267,17 @@ type person struct {
 // enrol makes a person of the group network with an active token.
 func (r *rig) enrol(name string, params otp.Params) *person {
 	r.Helper()
-	p := &person{name: name, password: "the password of " + name + " 5513", params: params, last: -1}
-	r.okIn(p.password, "user", "add", name, "--group", "network", "--password-stdin")
+	password := "the password of " + name + " 5513"
+	r.okIn(password, "user", "add", name, "--group", "network", "--password-stdin")
+	p := r.token(name, params)
+	p.password = password
+	return p
+}
+
+// token enrols an active token for somebody who is known already.
+func (r *rig) token(name string, params otp.Params) *person {
+	r.Helper()
+	p := &person{name: name, params: params, last: -1}
 	out := r.ok("token", "enrol", name, "--active", "--json", "--type", string(params.Type), "--digits", fmt.Sprint(params.Digits))
 	var t struct{ ID, URI string }
 	if err := json.Unmarshal([]byte(out), &t); err != nil {
@@ -314,6 +330,7 @@ func (p *person) code() string {
 type process struct {
 	cmd                  *exec.Cmd
 	radius, ssh, metrics string        // addresses, from the ready line
+	accounting, radsec   string        // the same
 	ended                chan struct{} // closed when the process and its output have ended
 	status               error         // of the process, once ended
 	lines                chan string   // its log, dropped when nobody reads
@@ -387,11 +404,11 @@ func (r *rig) launch(more ...func(*exec.Cmd)) (*process, error) {
 
 // readyLine takes the addresses from the line that says ready.
 func (d *process) readyLine(line string) bool {
-	var l struct{ Msg, RADIUS, SSH, Metrics string }
+	var l struct{ Msg, RADIUS, Accounting, RadSec, SSH, Metrics string }
 	if json.Unmarshal([]byte(line), &l) != nil || l.Msg != "ready" {
 		return false
 	}
-	d.radius, d.ssh, d.metrics = l.RADIUS, l.SSH, l.Metrics
+	d.radius, d.ssh, d.metrics, d.accounting, d.radsec = l.RADIUS, l.SSH, l.Metrics, l.Accounting, l.RadSec
 	return true
 }
 

@@ -148,10 +148,16 @@ func (r *rig) wantCode(p *radius.Packet, code radius.Code, reason login.Reason) 
 // radclient runs FreeRADIUS's client with one request, and returns what it printed of the answer.
 func (r *rig) radclient(from string, attributes ...string) string {
 	r.Helper()
+	return r.radclientAt(r.daemon.radius, append(attributes, "Packet-Src-IP-Address = "+from)...)
+}
+
+// radclientAt asks another server than the gateway, such as one before it.
+func (r *rig) radclientAt(server string, attributes ...string) string {
+	r.Helper()
 	path := tool(r, "radclient", "freeradius-utils")
-	attributes = append(attributes, "Packet-Src-IP-Address = "+from, "Message-Authenticator = 0x00")
+	attributes = append(attributes, "Message-Authenticator = 0x00")
 	secret := filepath.Join(r.dir, "radius.secret")
-	stdout, stderr, _ := runTool(r, strings.Join(attributes, "\n")+"\n", nil, path, "-x", "-r", "1", "-t", "20", "-S", secret, r.daemon.radius, "auth")
+	stdout, stderr, _ := runTool(r, strings.Join(attributes, "\n")+"\n", nil, path, "-x", "-r", "1", "-t", "20", "-S", secret, server, "auth")
 	_, received, found := strings.Cut(stdout, "Received ")
 	if !found {
 		r.Fatalf("radclient got no answer:\n%s%s", stdout, stderr)

@@ -195,6 +195,20 @@ func (r *Writer) Sign(d *Digester, key *Secret, requestAuth []byte) []byte {
 	return r.buf
 }
 
+// BeginBare starts a reply without a Message-Authenticator, to be completed by SignBare: an Accounting-Response has none (RFC
+// 2869 section 5.14 names no way to make it, and clients that expect one differ about it).
+func (r *Writer) BeginBare(buf []byte, code, id byte) {
+	r.buf = append(buf[:0], code, id, 0, 0)
+	r.buf = append(r.buf, make([]byte, AuthenticatorSize)...)
+}
+
+// SignBare completes what BeginBare began and returns its bytes.
+func (r *Writer) SignBare(d *Digester, key *Secret, requestAuth []byte) []byte {
+	binary.BigEndian.PutUint16(r.buf[2:], uint16(len(r.buf)))
+	copy(r.buf[4:], d.ResponseAuth(key, r.buf, requestAuth))
+	return r.buf
+}
+
 // BeginRequest starts a request in buf's memory.
 func (r *Writer) BeginRequest(buf []byte, code, id byte, auth [AuthenticatorSize]byte) {
 	r.Begin(buf, code, id)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"reflect"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 	"unicode"
@@ -391,11 +392,15 @@ func TestRejected(t *testing.T) {
 // FuzzAnswer has a server answer with any attributes: no bytes panic or let nobody in, and a further question is always
 // bounded and readable.
 func FuzzAnswer(f *testing.F) {
-	var code byte
-	var attributes []byte
+	type reply struct {
+		code       byte
+		attributes []byte
+	}
+	var next atomic.Pointer[reply]
 	server := exchangetest.NewFake(f, testSecret, func(fake *exchangetest.Fake, r exchangetest.Request) {
 		if r.Packet[0] == wire.CodeAccessRequest {
-			fake.Send(r, fake.Reply(r, code, func(w *wire.Writer) { w.AddEncoded(attributes) }))
+			next := next.Load()
+			fake.Send(r, fake.Reply(r, next.code, func(w *wire.Writer) { w.AddEncoded(next.attributes) }))
 		}
 	})
 	r := start(f, []string{server.Addr()}, func(o *Options) {
@@ -414,7 +419,8 @@ func FuzzAnswer(f *testing.F) {
 		if v.Parse(packet) != wire.None {
 			return
 		}
-		code, attributes = []byte{2, 3, 11}[c%3], b
+		code := []byte{2, 3, 11}[c%3]
+		next.Store(&reply{code, b})
 		answer, err := r.Check(t.Context(), pap("alice", password))
 		switch {
 		case err != nil && !errors.Is(err, login.ErrWrong) && !errors.Is(err, login.ErrUnavailable):
