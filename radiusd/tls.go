@@ -247,7 +247,7 @@ func (t *tlsServer) release(name string) {
 // tlsRoad is a connection.
 type tlsRoad struct {
 	carried  traffic
-	conn     *tls.Conn
+	conn     net.Conn
 	from     netip.AddrPort
 	patience time.Duration
 	failed   func(error)

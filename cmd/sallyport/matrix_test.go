@@ -77,12 +77,12 @@ func newWorld(t *testing.T) *world {
 	w := &world{ca: newAuthority(t)}
 	ldapURL, _ := startSlapd(t, w.ca, map[string]string{"dora": "the password of dora 1"})
 	upstream := exchangetest.StartFreeRADIUS(t, exchangetest.Config{
-		Secret: radiusSecret, Users: "ursula Cleartext-Password := \"the password of ursula 1\"\nDEFAULT Auth-Type := Reject\n",
+		Secret: radiusSecret, Users: "ursula Cleartext-Password := \"the password of ursula 1\"\n\tFilter-Id := \"from upstream\", Callback-Number := \"1\"\nDEFAULT Auth-Type := Reject\n",
 	})
 	cert, key := w.ca.issue("radius.example.org")
 	w.rig = newRig(t, rigOptions{
 		login: fmt.Sprintf(`  ldap: {url: %q, base: "dc=example,dc=org", ca: %q}
-  radius: {servers: [%q], secret_file: radius.secret, require_message_authenticator: true}`, ldapURL, w.ca.file, upstream.Auth),
+  radius: {servers: [%q], secret_file: radius.secret, relay: [Filter-Id]}`, ldapURL, w.ca.file, upstream.Auth),
 		radius: fmt.Sprintf(`  accounting: ["127.0.0.1:0"]
   tls: {listen: ["127.0.0.1:0"], cert: %[1]q, key: %[2]q, client_ca: %[3]q}
   eap: {cert: %[1]q, key: %[2]q}`, cert, key, w.ca.file),
@@ -102,14 +102,20 @@ func accepted(answer string) (bool, string) {
 	return strings.HasPrefix(answer, "Access-Accept"), answer
 }
 
-// challenge logs in by radclient in two rounds; first is what proves the password.
+// challenge logs in by radclient in two rounds; first is what proves the password. What another server says for the NAS comes with
+// the Accept, and not before, as far as it is to be handed on.
 func challenge(ask func(...string) string, first string) func(*world, *person, string) (bool, string) {
 	return func(w *world, p *person, code string) (bool, string) {
 		answer := ask(quoted("User-Name", p.name), quoted(first, p.password))
 		if !strings.HasPrefix(answer, "Access-Challenge") {
 			return false, answer
 		}
-		return accepted(ask(quoted("User-Name", p.name), quoted("User-Password", code), "State = "+attribute(answer, "State")))
+		last := ask(quoted("User-Name", p.name), quoted("User-Password", code), "State = "+attribute(answer, "State"))
+		ok, said := accepted(last)
+		if has := attribute(last, "Filter-Id") != ""; has != (ok && p == w.radius) || strings.Contains(answer, "Filter-Id") || strings.Contains(last, "Callback-Number") {
+			w.Errorf("attributes of the other server:\n%s%s", answer, last)
+		}
+		return ok, said
 	}
 }
 
@@ -138,6 +144,15 @@ func probed(method string) func(*world, *person, string) (bool, string) {
 	return func(w *world, p *person, code string) (bool, string) {
 		stdout, stderr, status := w.command(code+"\n", "client", "probe", w.daemon.radsec, "--user", p.name, "--mode", "code", "--method", method,
 			"--tls", "--ca", w.ca.file, "--cert", w.probeCert[0], "--key", w.probeCert[1], "--server-name", "radius.example.org")
+		return status == exitDone, stdout + stderr
+	}
+}
+
+// probedTwice logs in with our own test client, in two rounds by one method.
+func probedTwice(method string) func(*world, *person, string) (bool, string) {
+	return func(w *world, p *person, code string) (bool, string) {
+		stdout, stderr, status := w.command(p.password+"\n"+code+"\n", "client", "probe", w.daemon.radius, "--user", p.name, "--mode", "challenge", "--method", method,
+			"--secret-file", filepath.Join(w.dir, "radius.secret"))
 		return status == exitDone, stdout + stderr
 	}
 }
@@ -181,6 +196,8 @@ func matrix() []cell {
 		{"CHAP, code", overTLS, byNAS, "client probe", probed("chap")},
 		{"CHAP, then PAP, challenge", overUDP, byRADIUS, "radclient", byUDP("CHAP-Password")},
 		{"MS-CHAPv2, code", overTLS, byNAS, "client probe", probed("mschapv2")},
+		{"CHAP twice, challenge", overUDP, byRADIUS, "client probe", probedTwice("chap")},
+		{"MS-CHAPv2 twice, challenge", overUDP, byRADIUS, "client probe", probedTwice("mschapv2")},
 		{"EAP-TTLS/PAP, password and code", overTLS, byLocal, "eapol_test, radsecproxy", eapol("TTLS", "auth=PAP", throughProxy, "127.0.0.1", both)},
 	}
 	for _, first := range []string{byLocal, byLDAP, byRADIUS} {
