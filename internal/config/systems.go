@@ -29,7 +29,11 @@ func radius(b *strict.Block) RADIUS {
 		ReceiveBuffer: b.Number("receive_buffer", 0, 64<<10, 1<<30),
 	}
 	for _, item := range b.Items("clients") {
-		s.Clients = append(s.Clients, client(item))
+		c := client(item)
+		s.Clients = append(s.Clients, c)
+		if slices.Contains(c.Methods, "eap") && s.EAP == nil {
+			b.Reader.Bad(item.At("methods"), "radius.eap: {cert: ..., key: ...}, or another method", "eap needs radius.eap, which is missing")
+		}
 	}
 	return s
 }
@@ -107,6 +111,9 @@ func client(b *strict.Block) Client {
 		Certificate:    b.Printable("certificate", "", 256),
 		SessionClass:   b.Truth("session_class", true),
 		DisconnectPort: disconnectPort(b, "disconnect"),
+	}
+	if parts := func(m string) bool { return m == "pap" || m == "eap" }; c.Mode == ModeAppend && len(c.Methods) > 0 && !slices.ContainsFunc(c.Methods, parts) {
+		b.Bad("methods", "mode: code, or methods: [pap]", "are all responses, in which password and code cannot be parted, but the mode is append")
 	}
 	if b.Has("code_first") && c.Mode != ModeAppend {
 		b.Bad("code_first", "mode: append, or take it out", "is about a field of password and code, but the mode is %s", c.Mode)
