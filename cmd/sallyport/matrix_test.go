@@ -258,7 +258,7 @@ func TestMatrix(t *testing.T) {
 		return
 	}
 	const file = "../../docs/radius/README.md"
-	got := renderMatrix(matrix())
+	got := renderMatrix(t, matrix())
 	if *update {
 		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 			t.Fatal(err)
@@ -272,7 +272,8 @@ func TestMatrix(t *testing.T) {
 	}
 }
 
-func renderMatrix(cells []cell) []byte {
+func renderMatrix(t *testing.T, cells []cell) []byte {
+	t.Helper()
 	var b bytes.Buffer
 	b.WriteString(`# What was tried with what
 
@@ -293,5 +294,16 @@ More is tried with programs of our own and with parts of the gateway: RADIUS/1.1
 keys, GTC in two rounds, TLS 1.2 and 1.3 (` + "`radiusd`" + `, TestEAPOL, TestEAPRounds), Active Directory (` + "`internal/firstfactor/directory`" + `,
 TestActiveDirectory, a Samba domain), challenges and MS-CHAPv2 of another RADIUS server (` + "`internal/firstfactor/upstream`" + `, TestFreeRADIUS).
 `)
+	b.WriteString("\n## Recipes\n\n| for | how far it is tried |\n|---|---|\n")
+	files, err := filepath.Glob("../../docs/radius/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		if name := filepath.Base(file); name != "README.md" {
+			lines := strings.SplitN(string(mustRead(t, file)), "\n", 4)
+			fmt.Fprintf(&b, "| [%s](%s) | %s |\n", strings.TrimPrefix(lines[0], "# "), name, lines[2])
+		}
+	}
 	return b.Bytes()
 }
