@@ -44,6 +44,7 @@ type world struct {
 	*rig
 	ca           *authority
 	proxy        string // radsecproxy, over UDP
+	wifi         string // FreeRADIUS, which ends EAP-TTLS and hands on what is within
 	local        *person
 	ldap, radius *person
 	probeCert    [2]string
@@ -94,6 +95,7 @@ func newWorld(t *testing.T) *world {
 	w.radius = w.enrolAs("ursula", "radius", "the password of ursula 1", "network")
 	w.start()
 	w.proxy = startRadsecproxy(t, w.ca, w.daemon.radsec, "proxy.example.org")
+	w.wifi = startTTLSProxy(t, w.ca, w.daemon.radius, fromCode)
 	w.probeCert[0], w.probeCert[1] = w.ca.issue("probe.example.org")
 	return w
 }
@@ -174,6 +176,7 @@ func eapol(method, inner string, server func(*world) string, from string, typed 
 }
 
 func direct(w *world) string                 { return w.daemon.radius }
+func throughWiFi(w *world) string            { return w.wifi }
 func throughProxy(w *world) string           { return w.proxy }
 func onlyCode(_ *person, code string) string { return code }
 func both(p *person, code string) string     { return p.password + code }
@@ -196,6 +199,8 @@ func matrix() []cell {
 		{"CHAP, code", overTLS, byNAS, "client probe", probed("chap")},
 		{"CHAP, then PAP, challenge", overUDP, byRADIUS, "radclient", byUDP("CHAP-Password")},
 		{"MS-CHAPv2, code", overTLS, byNAS, "client probe", probed("mschapv2")},
+		{"MS-CHAPv2, code", overUDP, byNAS, "eapol_test, FreeRADIUS", eapol("TTLS", "auth=MSCHAPV2", throughWiFi, "127.0.0.1", onlyCode)},
+		{"CHAP, code", overUDP, byNAS, "eapol_test, FreeRADIUS", eapol("TTLS", "auth=CHAP", throughWiFi, "127.0.0.1", onlyCode)},
 		{"CHAP twice, challenge", overUDP, byRADIUS, "client probe", probedTwice("chap")},
 		{"MS-CHAPv2 twice, challenge", overUDP, byRADIUS, "client probe", probedTwice("mschapv2")},
 		{"EAP-TTLS/PAP, password and code", overTLS, byLocal, "eapol_test, radsecproxy", eapol("TTLS", "auth=PAP", throughProxy, "127.0.0.1", both)},

@@ -289,3 +289,133 @@ try-mtu-discovery = false
 	t.Cleanup(func() { t.Log(o.text()) })
 	return port
 }
+
+// startTTLSProxy starts a FreeRADIUS that ends EAP-TTLS, and hands what is within on to a gateway as plain RADIUS, and returns
+// where it listens. It asks from an address of loopback.
+func startTTLSProxy(t testing.TB, a *authority, gateway, from string) (address string) {
+	t.Helper()
+	program := tool(t, "freeradius", "freeradius")
+	dir := t.TempDir()
+	cert, key := a.issue("wifi.example.org")
+	port := freeUDPPort(t)
+	_, gatewayPort, err := net.SplitHostPort(gateway)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := fmt.Sprintf(`prefix = /usr
+libdir = /usr/lib/freeradius
+raddbdir = %[1]s
+confdir = ${raddbdir}
+logdir = ${raddbdir}
+run_dir = ${raddbdir}
+pidfile = ${run_dir}/freeradius.pid
+name = freeradius
+max_request_time = 30
+cleanup_delay = 5
+max_requests = 1024
+hostname_lookups = no
+proxy_requests = yes
+log {
+	destination = stdout
+}
+security {
+	allow_core_dumps = no
+	max_attributes = 200
+	reject_delay = 0
+	status_server = yes
+}
+client test {
+	ipaddr = 127.0.0.1
+	secret = "%[2]s"
+}
+thread pool {
+	start_servers = 2
+	max_servers = 4
+	min_spare_servers = 1
+	max_spare_servers = 2
+}
+proxy server {
+	default_fallback = no
+}
+home_server sallyport {
+	type = auth
+	ipaddr = 127.0.0.1
+	port = %[3]s
+	secret = "%[2]s"
+	src_ipaddr = %[4]s
+	response_window = 20
+	zombie_period = 40
+	status_check = none
+}
+home_server_pool sallyport {
+	type = fail-over
+	home_server = sallyport
+}
+realm sallyport {
+	auth_pool = sallyport
+	nostrip
+}
+modules {
+	eap {
+		default_eap_type = ttls
+		timer_expire = 60
+		ignore_unknown_eap_types = no
+		max_sessions = 1024
+		tls-config common {
+			private_key_file = %[5]s
+			certificate_file = %[6]s
+			ca_file = %[7]s
+			tls_min_version = "1.2"
+			tls_max_version = "1.2"
+			cipher_list = "DEFAULT"
+			ecdh_curve = "prime256v1"
+		}
+		ttls {
+			tls = common
+			default_eap_type = md5
+			copy_request_to_tunnel = no
+			use_tunneled_reply = yes
+			virtual_server = inner
+		}
+		md5 {
+		}
+	}
+}
+server outer {
+	listen {
+		type = auth
+		ipaddr = 127.0.0.1
+		port = %[8]d
+	}
+	authorize {
+		eap
+	}
+	authenticate {
+		eap
+	}
+	pre-proxy {
+		update proxy-request {
+			&Message-Authenticator := 0x00
+		}
+	}
+	post-proxy {
+		eap
+	}
+}
+server inner {
+	authorize {
+		update control {
+			&Proxy-To-Realm := "sallyport"
+		}
+	}
+	authenticate {
+		eap
+	}
+}
+`, dir, radiusSecret, gatewayPort, from, key, cert, a.file, port)
+	if err := os.WriteFile(filepath.Join(dir, "radiusd.conf"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	startOther(t, func(o *other) bool { return strings.Contains(o.text(), "Ready to process requests") }, program, "-f", "-l", "stdout", "-d", dir)
+	return fmt.Sprintf("127.0.0.1:%d", port)
+}
