@@ -32,6 +32,8 @@ type options struct {
 	dir, binary      string
 	side             string
 	quick            bool
+	pap              bool     // measure PAP widely
+	others           []*shape // the other shapes to measure
 }
 
 // cell is one server with so many people: what is measured, at every level, in every repeat.
@@ -39,9 +41,13 @@ type cell struct {
 	Server string   `json:"server"` // sallyport or freeradius
 	Tokens otp.Type `json:"tokens"`
 	People int      `json:"people"`
+	Shape  string   `json:"shape"`
 	Start  memory   `json:"memory_at_start"`
 
 	srv     *server
+	gen     generator
+	how     *shape
+	shapes  bool        // is for the shapes beside PAP
 	disk    string      // data folder of the gateway; "" when nothing is kept
 	rate    map[int]int // answers a second when last measured, by level
 	answers int         // that came, of all runs and bursts
@@ -93,12 +99,15 @@ type bench struct {
 	options
 	progress io.Writer
 	dir      string
+	peerPath string
 	cells    []*cell
+	certs    *certificates
 
 	Machine  hardware   `json:"machine"`
 	Peer     string     `json:"peer"`
 	Runs     []run      `json:"runs"`
 	Bursts   []burstRun `json:"bursts"`
+	Shapes   []run      `json:"shapes"`
 	Proofs   []proof    `json:"proofs"`
 	Verdicts []verdict  `json:"verdicts"`
 }
@@ -118,6 +127,22 @@ func (b *bench) measureAll(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, b.end()) }()
+	if err := b.ready(ctx); err != nil {
+		return err
+	}
+	if b.pap {
+		if err := b.measureWidely(ctx); err != nil {
+			return err
+		}
+	}
+	if len(b.others) > 0 {
+		return b.measureShapes(ctx)
+	}
+	return nil
+}
+
+// measureWidely measures PAP over UDP, at all levels, with few people and with many.
+func (b *bench) measureWidely(ctx context.Context) error {
 	if err := b.start(ctx); err != nil {
 		return err
 	}
@@ -149,14 +174,18 @@ func (b *bench) measureAll(ctx context.Context) (err error) {
 		return err
 	}
 	for _, c := range b.gatewayCells() {
-		b.say("verifying the records of %s with %d people", c.srv.name, c.People)
-		p, err := prove(ctx, b.binary, c)
-		if err != nil {
+		if err := b.verify(ctx, c); err != nil {
 			return err
 		}
-		b.Proofs = append(b.Proofs, p)
 	}
 	return nil
+}
+
+func (b *bench) verify(ctx context.Context, c *cell) error {
+	b.say("verifying the records of %s with %d people", c.srv.name, c.People)
+	p, err := prove(ctx, b.binary, c)
+	b.Proofs = append(b.Proofs, p)
+	return err
 }
 
 // checkDisk refuses a folder that is no disk, or has less room than the run may take.
@@ -166,7 +195,11 @@ func (b *bench) checkDisk(dir string) error {
 		return err
 	}
 	const each = 60_000 * 1500 // bytes a second that a fast gateway records
-	need := uint64(2*2*b.repeats*(b.seconds+1)*each) + 1<<30
+	fast := len(b.others)
+	if b.pap {
+		fast += 2 * 2
+	}
+	need := uint64(fast*b.repeats*(b.seconds+1)*each) + 1<<30
 	if b.side == peer {
 		need = 1 << 30
 	}
@@ -176,23 +209,27 @@ func (b *bench) checkDisk(dir string) error {
 	return nil
 }
 
+// benchSecret is shared by the servers and the bench.
+const benchSecret = "bench-secret-of-more-than-24-bytes"
+
+// ready finds the peer, which may be missing, and then builds the gateway.
+func (b *bench) ready(ctx context.Context) (err error) {
+	if b.side != gateway {
+		if b.peerPath, b.Peer, err = peerVersion(ctx); err != nil {
+			return err
+		}
+	}
+	if b.side != peer && b.binary == "" {
+		b.say("building the gateway")
+		b.binary, err = buildGateway(ctx, b.dir)
+	}
+	return err
+}
+
 // start brings up every server. Of two that will be compared, one is measured right after the other.
 func (b *bench) start(ctx context.Context) error {
-	const secret = "bench-secret-of-more-than-24-bytes"
+	const secret = benchSecret
 	gateways, peers := b.side != peer, b.side != gateway
-	path := ""
-	var err error
-	if peers { // first, since it may be missing
-		if path, b.Peer, err = peerVersion(ctx); err != nil {
-			return err
-		}
-	}
-	if gateways && b.binary == "" {
-		b.say("building the gateway")
-		if b.binary, err = buildGateway(ctx, b.dir); err != nil {
-			return err
-		}
-	}
 	for _, people := range []int{b.small, b.large} {
 		if gateways {
 			types := []otp.Type{otp.TypeHOTP}
@@ -202,7 +239,7 @@ func (b *bench) start(ctx context.Context) error {
 			for _, t := range types {
 				b.say("starting Sallyport with %d people and their %s tokens", people, t)
 				dir := filepath.Join(b.dir, fmt.Sprintf("%s-%s-%d", gateway, t, people))
-				s, err := startGateway(ctx, b.binary, dir, secret, people, t, b.lookAhead)
+				s, err := startGateway(ctx, b.binary, dir, secret, people, t, b.lookAhead, "", "")
 				if err != nil {
 					return err
 				}
@@ -211,7 +248,7 @@ func (b *bench) start(ctx context.Context) error {
 		}
 		if peers {
 			b.say("starting %s with %d people", b.Peer, people)
-			s, err := startPeer(ctx, path, filepath.Join(b.dir, fmt.Sprintf("%s-%d", peer, people)), secret, people)
+			s, err := startPeer(ctx, b.peerPath, filepath.Join(b.dir, fmt.Sprintf("%s-%d", peer, people)), secret, people)
 			if err != nil {
 				return err
 			}
@@ -223,7 +260,7 @@ func (b *bench) start(ctx context.Context) error {
 
 // add takes a running server into the round.
 func (b *bench) add(c *cell) {
-	c.rate = map[int]int{}
+	c.rate, c.gen, c.how, c.Shape = map[int]int{}, c.srv.generator(), &papShape, papShape.name
 	if m, err := readMemory(c.srv.pid()); err == nil {
 		c.Start = m
 	}
@@ -244,6 +281,10 @@ func (b *bench) end() (err error) {
 // settleFor is how long a server may go on working after the load has ended. A gateway's index of records takes its time.
 const settleFor = 2 * time.Minute
 
+// peerForgets is when FreeRADIUS has forgotten all requests that came over TLS: cleanup_delay and a little. It forgets
+// those over UDP earlier, when their identifiers are used again. To forget is work, and a part of each request.
+const peerForgets = 5500 * time.Millisecond
+
 // measure makes one run.
 func (b *bench) measure(ctx context.Context, c *cell, level int) (run, error) {
 	r := run{cell: *c, Outstanding: level}
@@ -251,9 +292,12 @@ func (b *bench) measure(ctx context.Context, c *cell, level int) (run, error) {
 	if b.quick {
 		warm = 200 * time.Millisecond
 	}
-	n := need{lanes: min(maxLanes, level), lasts: warm + length}
+	n := need{lanes: min(maxLanes, level), lasts: warm + length, shape: c.how}
+	if c.how.talk {
+		n.lanes = level // a conversation is one request at a time
+	}
 	n.want = int(float64(c.expect(level)) * n.lasts.Seconds())
-	if c.srv.crowd.once && c.Tokens == otp.TypeTOTP {
+	if c.srv.crowd.once && c.Tokens == otp.TypeTOTP && !c.how.codeless {
 		// Every code counts: the warm-up is only as long as leaves most of them.
 		warm = min(warm, time.Duration(c.People)*time.Second/400_000)
 		if n.least = c.People * 7 / 10; level == 1 {
@@ -285,12 +329,17 @@ func (b *bench) measure(ctx context.Context, c *cell, level int) (run, error) {
 	w := watcher{pid: c.srv.pid()}
 	rest := sync.OnceFunc(w.rest)
 	defer rest()
-	o, err := c.srv.generator().load(ctx, scripts, level, warm, length, w.begin, w.end)
+	o, err := c.gen.load(ctx, scripts, level, warm, length, w.begin, w.end)
 	c.srv.crowd.sent(scripts)
 	if err = errors.Join(err, w.err); err != nil {
 		return run{}, err
 	}
 	loaded := time.Now()
+	if c.how.tls && c.Server == peer {
+		if err := pause(ctx, peerForgets); err != nil {
+			return run{}, err
+		}
+	}
 	after, settled, err := settle(ctx, c.srv.pid(), settleFor)
 	if err != nil {
 		return run{}, err
@@ -310,6 +359,9 @@ func (b *bench) measure(ctx context.Context, c *cell, level int) (run, error) {
 func (c *cell) expect(level int) int {
 	if seen := c.rate[level]; seen > 0 {
 		return seen * 3 / 2
+	}
+	if c.how.guess > 0 {
+		return c.how.guess
 	}
 	switch level {
 	case 1:
@@ -427,7 +479,7 @@ func (b *bench) burst(ctx context.Context, c *cell) error {
 		if _, _, err := settle(ctx, c.srv.pid(), settleFor); err != nil {
 			return err
 		}
-		answered, took, counts, err := c.srv.generator().burst(scripts)
+		answered, took, counts, err := c.gen.burst(ctx, scripts)
 		c.srv.crowd.sent(scripts)
 		if err != nil {
 			return err

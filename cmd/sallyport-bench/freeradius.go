@@ -18,7 +18,7 @@ import (
 // left out would only make it slower.
 //
 // Its receive buffer is raised as far as the kernel allows, since with the default a burst of 512 loses packets.
-const radiusdConf = `prefix = /usr
+const radiusdHead = `prefix = /usr
 libdir = %[1]s
 raddbdir = %[2]s
 confdir = ${raddbdir}
@@ -54,7 +54,10 @@ thread pool {
 	max_requests_per_server = 0
 	auto_limit_acct = no
 }
-modules {
+`
+
+// radiusdPAP answers with codes by TOTP.
+const radiusdPAP = `modules {
 	files {
 		filename = ${confdir}/users
 	}
@@ -65,8 +68,8 @@ server bench {
 	listen {
 		type = auth
 		ipaddr = 127.0.0.1
-		port = %[4]d
-		recv_buff = %[5]d
+		port = %[1]d
+		recv_buff = %[2]d
 	}
 	authorize {
 		files
@@ -150,7 +153,7 @@ func startPeer(ctx context.Context, path, dir, secret string, people int) (*serv
 	for _, p := range s.crowd.people {
 		fmt.Fprintf(&users, "%s TOTP-Secret := \"%s\"\n", p.name, base32.StdEncoding.EncodeToString(p.seed))
 	}
-	conf := fmt.Sprintf(radiusdConf, lib, dir, secret, port, receiveBuffer())
+	conf := fmt.Sprintf(radiusdHead, lib, dir, secret) + fmt.Sprintf(radiusdPAP, port, receiveBuffer())
 	err = errors.Join(
 		os.WriteFile(filepath.Join(dir, "radiusd.conf"), []byte(conf), 0o600),
 		os.WriteFile(filepath.Join(dir, "users"), users.Bytes(), 0o600),
@@ -158,14 +161,19 @@ func startPeer(ctx context.Context, path, dir, secret string, people int) (*serv
 	if err != nil {
 		return nil, err
 	}
+	return s, s.startRadiusd(ctx, path, dir)
+}
+
+// startRadiusd runs FreeRADIUS with the files in dir.
+func (s *server) startRadiusd(ctx context.Context, path, dir string) error {
 	cmd := exec.Command(path, "-f", "-d", dir, "-l", "stdout")
 	if err := s.launch(cmd, dir); err != nil {
-		return nil, err
+		return err
 	}
 	ready := func(line string) bool { return strings.Contains(line, "Ready to process requests") }
 	if err := s.await(ctx, ready); err != nil {
 		s.abandon()
-		return nil, err
+		return err
 	}
-	return s, nil
+	return nil
 }

@@ -29,17 +29,17 @@ login:
 
 radius:
   listen: [127.0.0.1:%[2]d]
-  clients:
+%[4]s  clients:
     - name: bench
       address: 127.0.0.1/32
       secret: %[3]s
       mode: code
       class: remote
-
+%[5]s
 rules:
   - name: bench
     groups: [network]
-    to: [bench]
+    to: ["*"]
     may: [login]
 `
 
@@ -54,8 +54,9 @@ func buildGateway(ctx context.Context, dir string) (string, error) {
 	return path, nil
 }
 
-// startGateway makes a gateway in dir, with so many people and a token of that type for each, and runs it.
-func startGateway(ctx context.Context, binary, dir, secret string, people int, tokens otp.Type, lookAhead int) (*server, error) {
+// startGateway makes a gateway in dir, with so many people and a token of that type for each, and runs it. Doors and clients
+// are further lines of its configuration.
+func startGateway(ctx context.Context, binary, dir, secret string, people int, tokens otp.Type, lookAhead int, doors, clients string) (*server, error) {
 	if err := command(ctx, binary, "init", dir); err != nil {
 		return nil, err
 	}
@@ -68,24 +69,29 @@ func startGateway(ctx context.Context, binary, dir, secret string, people int, t
 		ahead = fmt.Sprintf("  look_ahead: %d\n", lookAhead)
 	}
 	file := filepath.Join(dir, "sallyport.yaml")
-	if err := os.WriteFile(file, []byte(fmt.Sprintf(gatewayConf, ahead, port, secret)), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(fmt.Sprintf(gatewayConf, ahead, port, secret, doors, clients)), 0o600); err != nil {
 		return nil, err
 	}
 	s := &server{name: "Sallyport " + strings.ToUpper(string(tokens)), addr: fmt.Sprintf("127.0.0.1:%d", port), secret: secret, conf: file, strict: true}
 	if s.crowd, err = provision(ctx, binary, file, secret, people, tokens); err != nil {
 		return nil, err
 	}
-	if err := s.launch(exec.Command(binary, "-c", file, "serve"), dir); err != nil {
-		return nil, err
+	return s, s.startServing(ctx, binary, dir)
+}
+
+// startServing runs the gateway whose configuration is s.conf.
+func (s *server) startServing(ctx context.Context, binary, dir string) error {
+	if err := s.launch(exec.Command(binary, "-c", s.conf, "serve"), dir); err != nil {
+		return err
 	}
 	ready := func(line string) bool {
 		return line == "ready" || strings.Contains(line, "msg=ready") || strings.Contains(line, `"msg":"ready"`)
 	}
 	if err := s.await(ctx, ready); err != nil {
 		s.abandon()
-		return nil, err
+		return err
 	}
-	return s, nil
+	return nil
 }
 
 // provision makes people and their tokens while the gateway is down.

@@ -1,17 +1,17 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/net/ipv4"
 	"golang.org/x/sys/unix"
 )
 
@@ -52,71 +52,86 @@ func (t *tally) add(o tally) {
 // generator sends prepared requests to one server.
 type generator struct {
 	addr, secret string
-	strict       bool // replies must begin with a Message-Authenticator
+	strict       bool        // replies must begin with a Message-Authenticator
+	good         byte        // the code of a reply that grants what was asked; 0: Access-Accept
+	tls          *tls.Config // nil: over UDP
+	ttls         *tls.Config // each request is a conversation of EAP-TTLS; nil: it's one packet
 	patience     time.Duration
 }
 
-// lane is one connected socket with its requests. One goroutine owns it.
-type lane struct {
-	conn   *net.UDPConn
-	packet *ipv4.PacketConn
-	script *script
-	sign   *signer
-	strict bool
-	start  time.Time
-	wait   time.Duration // patience
+// worker is a part of the load, run by a goroutine of its own.
+type worker interface {
+	run(stop *atomic.Bool, done func()) error
+	result() *seen
+}
 
-	open     [ids]int32 // the request that waits under this identifier, or -1
-	sentAt   [ids]int64
-	free     int // how many more may be outstanding
-	depth    int
-	due      bool // a tick has passed: give up what waits too long, once the socket has been read empty
+// seen is what one worker saw.
+type seen struct {
 	answers  []answer
 	counts   tally
 	firstBad error
-
-	out, in []ipv4.Message
 }
 
-// dial opens n sockets to a server.
-func dial(addr string, n int) ([]*net.UDPConn, error) {
-	to, err := net.ResolveUDPAddr("udp4", addr)
-	if err != nil {
-		return nil, err
+func (s *seen) result() *seen { return s }
+
+func (s *seen) bad(err error) {
+	s.counts.Bad++
+	if s.firstBad == nil {
+		s.firstBad = err
 	}
-	var conns []*net.UDPConn
+}
+
+// lane is one connection with its requests. One goroutine owns it.
+type lane struct {
+	seen
+	link   link
+	script *script
+	sign   *signer
+	strict bool
+	good   byte
+	start  time.Time
+	wait   time.Duration // patience
+
+	open   [ids]int32 // the request that waits under this identifier, or -1
+	sentAt [ids]int64
+	free   int // how many more may be outstanding
+	depth  int
+	due    bool // a tick has passed: give up what waits too long, once the socket has been read empty
+	out    [batch][]byte
+}
+
+// dial opens n connections to the server.
+func (g generator) dial(ctx context.Context, n int) ([]link, error) {
+	open := dialUDP
+	if g.tls != nil {
+		open = func(ctx context.Context, addr string) (link, error) { return dialTLS(ctx, addr, g.tls) }
+	}
+	var links []link
 	for range n {
-		conn, err := net.DialUDP("udp4", nil, to)
-		if err == nil {
-			err = conn.SetReadBuffer(ownBuffer)
-		}
+		l, err := open(ctx, g.addr)
 		if err != nil {
-			hangUp(conns)
-			return nil, fmt.Errorf("dial %s: %w", addr, err)
+			hangUp(links)
+			return nil, fmt.Errorf("dial %s: %w", g.addr, err)
 		}
-		conns = append(conns, conn)
+		links = append(links, l)
 	}
-	return conns, nil
+	return links, nil
 }
 
-func hangUp(conns []*net.UDPConn) {
-	for _, c := range conns {
-		c.Close()
+func hangUp(links []link) {
+	for _, l := range links {
+		l.Close()
 	}
 }
 
-func (g generator) lane(conn *net.UDPConn, s *script, depth int, start time.Time) (*lane, error) {
+func (g generator) lane(conn link, s *script, depth int, start time.Time) (*lane, error) {
 	l := &lane{
-		conn: conn, packet: ipv4.NewPacketConn(conn), script: s, sign: newSigner(g.secret), strict: g.strict,
-		start: start, wait: g.patience, free: depth, depth: depth, answers: make([]answer, 0, s.len()),
-		out: make([]ipv4.Message, batch), in: make([]ipv4.Message, batch),
+		seen: seen{answers: make([]answer, 0, s.len())},
+		link: conn, script: s, sign: newSigner(g.secret), strict: g.strict, good: cmp.Or(g.good, accessAccept),
+		start: start, wait: g.patience, free: depth, depth: depth,
 	}
 	for i := range l.open {
 		l.open[i] = -1
-	}
-	for i := range batch {
-		l.out[i].Buffers = make([][]byte, 1)
-		l.in[i].Buffers = [][]byte{make([]byte, replySize)}
 	}
 	return l, conn.SetReadDeadline(start.Add(tick))
 }
@@ -157,40 +172,36 @@ func (l *lane) send(n int) error {
 			s.sent++
 			continue
 		}
-		l.out[k].Buffers[0] = s.packet(s.sent)
+		l.out[k] = s.packet(s.sent)
 		l.open[id], l.sentAt[id] = int32(s.sent), now
 		l.free--
 		s.sent++
 		k++
 	}
-	for rest := l.out[:k]; len(rest) > 0; {
-		sent, err := l.packet.WriteBatch(rest, 0)
-		if err != nil {
-			return fmt.Errorf("send to %s: %w", l.conn.RemoteAddr(), err)
-		}
-		rest = rest[sent:]
+	if err := l.link.send(l.out[:k]); err != nil {
+		return fmt.Errorf("send: %w", err)
 	}
 	return nil
 }
 
 // receive takes the replies that are there, or waits for one, for a tick at most.
 func (l *lane) receive() error {
-	n, err := l.packet.ReadBatch(l.in, 0)
+	replies, err := l.link.receive()
 	ticked := errors.Is(err, os.ErrDeadlineExceeded)
 	if err != nil && !ticked {
-		return fmt.Errorf("receive from %s: %w", l.conn.RemoteAddr(), err)
+		return fmt.Errorf("receive: %w", err)
 	}
 	now := int64(time.Since(l.start))
-	for i := range n {
-		l.take(l.in[i].Buffers[0][:l.in[i].N], now)
+	for _, reply := range replies {
+		l.take(reply, now)
 	}
-	if l.due && n < batch {
+	if l.due && len(replies) < batch {
 		l.due = false
 		l.expire(now)
 	}
 	if ticked {
 		l.due = true
-		return l.conn.SetReadDeadline(time.Now().Add(tick))
+		return l.link.SetReadDeadline(time.Now().Add(tick))
 	}
 	return nil
 }
@@ -201,24 +212,21 @@ func (l *lane) take(reply []byte, now int64) {
 		return
 	}
 	id := reply[1]
-	code, err := l.sign.check(reply, l.script.packet(int(l.open[id]))[4:headerLen], l.strict)
+	k := l.open[id]
+	code, err := l.sign.check(reply, l.script.packet(int(k))[4:headerLen], l.strict)
+	if want := l.script.success[k]; err == nil && code == l.good && want != "" {
+		err = checkSuccess(reply, want)
+	}
 	if err != nil {
 		l.bad(err)
 		return
 	}
-	if code != accessAccept {
+	if code != l.good {
 		l.counts.Rejected++
 	}
-	l.answers = append(l.answers, answer{at: now, took: now - l.sentAt[id], accept: code == accessAccept})
+	l.answers = append(l.answers, answer{at: now, took: now - l.sentAt[id], accept: code == l.good})
 	l.open[id] = -1
 	l.free++
-}
-
-func (l *lane) bad(err error) {
-	l.counts.Bad++
-	if l.firstBad == nil {
-		l.firstBad = err
-	}
 }
 
 // expire gives up requests that have waited too long.
@@ -244,28 +252,18 @@ type outcome struct {
 // load runs a closed loop with so many requests outstanding: it warms up, calls begin, measures, and calls end while
 // the load still stands.
 func (g generator) load(ctx context.Context, scripts []script, outstanding int, warm, measure time.Duration, begin, end func()) (outcome, error) {
-	conns, err := dial(g.addr, len(scripts))
+	start := time.Now()
+	workers, hang, err := g.workers(ctx, scripts, outstanding, start)
 	if err != nil {
 		return outcome{}, err
 	}
-	defer hangUp(conns)
-	start := time.Now()
-	lanes := make([]*lane, len(scripts))
-	for i := range lanes {
-		depth := outstanding / len(lanes)
-		if i < outstanding%len(lanes) {
-			depth++
-		}
-		if lanes[i], err = g.lane(conns[i], &scripts[i], depth, start); err != nil {
-			return outcome{}, err
-		}
-	}
+	defer hang()
 	var stop atomic.Bool
 	ended := make(chan struct{})
 	var once sync.Once
-	failures := make(chan error, len(lanes))
-	for _, l := range lanes {
-		go func() { failures <- l.run(&stop, func() { once.Do(func() { close(ended) }) }) }()
+	failures := make(chan error, len(workers))
+	for _, w := range workers {
+		go func() { failures <- w.run(&stop, func() { once.Do(func() { close(ended) }) }) }()
 	}
 	watch := func(d time.Duration) (early bool) {
 		t := time.NewTimer(d)
@@ -276,7 +274,7 @@ func (g generator) load(ctx context.Context, scripts []script, outstanding int, 
 			return true
 		case <-ctx.Done():
 			return true
-		case err := <-failures: // a lane does not end before ended is closed, unless it failed
+		case err := <-failures: // a worker does not end before ended is closed, unless it failed
 			failures <- err
 			return true
 		}
@@ -292,7 +290,7 @@ func (g generator) load(ctx context.Context, scripts []script, outstanding int, 
 	end()
 	stop.Store(true)
 	var failed error
-	for range lanes {
+	for range workers {
 		failed = errors.Join(failed, <-failures)
 	}
 	if failed = errors.Join(failed, ctx.Err()); failed != nil {
@@ -301,7 +299,31 @@ func (g generator) load(ctx context.Context, scripts []script, outstanding int, 
 	if short {
 		return outcome{}, fmt.Errorf("the %d requests prepared were gone before the warm-up of %s ended", total(scripts), warm)
 	}
-	return gather(lanes, from, to), nil
+	return gather(workers, from, to), nil
+}
+
+// workers makes one worker of each script. hang closes their connections.
+func (g generator) workers(ctx context.Context, scripts []script, outstanding int, start time.Time) (workers []worker, hang func(), err error) {
+	if g.ttls != nil {
+		return g.talkers(scripts, start)
+	}
+	links, err := g.dial(ctx, len(scripts))
+	if err != nil {
+		return nil, nil, err
+	}
+	for i := range scripts {
+		depth := outstanding / len(scripts)
+		if i < outstanding%len(scripts) {
+			depth++
+		}
+		l, err := g.lane(links[i], &scripts[i], depth, start)
+		if err != nil {
+			hangUp(links)
+			return nil, nil, err
+		}
+		workers = append(workers, l)
+	}
+	return workers, func() { hangUp(links) }, nil
 }
 
 func total(scripts []script) (n int) {
@@ -311,9 +333,10 @@ func total(scripts []script) (n int) {
 	return n
 }
 
-func gather(lanes []*lane, from, to time.Duration) outcome {
+func gather(workers []worker, from, to time.Duration) outcome {
 	o := outcome{length: to - from}
-	for _, l := range lanes {
+	for _, w := range workers {
+		l := w.result()
 		o.total += len(l.answers)
 		o.counts.add(l.counts)
 		if o.bad == nil {
@@ -340,8 +363,8 @@ func (o outcome) latencies() []int64 {
 
 // burst sends all requests of all scripts at once, from one goroutine, and waits for the answers: the server's socket
 // buffer must hold what it cannot take at once.
-func (g generator) burst(scripts []script) (answered int, took time.Duration, counts tally, err error) {
-	conns, err := dial(g.addr, len(scripts))
+func (g generator) burst(ctx context.Context, scripts []script) (answered int, took time.Duration, counts tally, err error) {
+	conns, err := g.dial(ctx, len(scripts))
 	if err != nil {
 		return 0, 0, tally{}, err
 	}

@@ -164,7 +164,7 @@ func TestBurst(t *testing.T) {
 		if total(scripts) != burstSize {
 			t.Fatalf("%d requests: want %d", total(scripts), burstSize)
 		}
-		answered, took, counts, err := g.burst(scripts)
+		answered, took, counts, err := g.burst(t.Context(), scripts)
 		if err != nil || answered != burstSize-int(lose) || counts.Lost != int(lose) || took <= 0 {
 			t.Errorf("lost %d: %d answered in %s, %+v, %v", lose, answered, took, counts, err)
 		}

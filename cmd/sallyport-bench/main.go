@@ -3,7 +3,11 @@
 //
 // Both are the real programs, started here on loopback in a temporary folder. The load generator is this program's
 // own: sockets with a fixed number of requests outstanding (a closed loop), with every reply verified. All requests
-// of a run are made before it, so that little of the shared CPUs goes into asking.
+// of a run are made before it, so that little of the shared CPUs goes into asking. Only EAP has to be spoken as it goes.
+//
+// PAP is measured in breadth: few people and many, one request outstanding and hundreds. The other shapes of -shapes
+// (CHAP, MS-CHAPv2, RADIUS over TLS, EAP-TTLS, accounting) are measured at one level, each against a virtual server of
+// FreeRADIUS that does only that.
 //
 // CPU time is the process's own, read from its CPU clock, and so doesn't count the load generator. On a busy machine
 // it rises all the same, since caches and host are shared: only the figures of one run compare, and there the servers take turns,
@@ -11,6 +15,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -45,6 +50,7 @@ func runCommand(ctx context.Context, args []string, stdout, stderr io.Writer) in
 	flags.StringVar(&b.side, "side", "both", "both, sallyport or freeradius")
 	flags.BoolVar(&b.quick, "quick", false, "a smoke run: one round of one second, 20,000 people in the large crowd")
 	flags.IntVar(&b.only, "outstanding", 0, "measure with only this `number` outstanding (1, 64 or 512), for a profile; no report")
+	list := flags.String("shapes", "all", "what to measure, a `list`: pap, "+shapeNames())
 	markdown := flags.String("md", "", "also write the report to this `file`, as Markdown")
 	asJSON := flags.String("json", "", "also write every single run to this `file`, as JSON")
 	strict := flags.Bool("strict", false, "exit 1 when a Must is not met")
@@ -57,7 +63,9 @@ func runCommand(ctx context.Context, args []string, stdout, stderr io.Writer) in
 	if b.quick {
 		b.seconds, b.repeats, b.large = 1, 1, min(b.large, 20_000)
 	}
-	if err := b.check(flags.NArg()); err != nil {
+	var err error
+	b.pap, b.others, err = chosen(*list)
+	if err = cmp.Or(err, b.check(flags.NArg())); err != nil {
 		fmt.Fprintf(stderr, "sallyport-bench: %v\n", err)
 		return 2
 	}
@@ -70,7 +78,7 @@ func runCommand(ctx context.Context, args []string, stdout, stderr io.Writer) in
 		return 0
 	}
 	b.judge()
-	err := b.write(stdout)
+	err = b.write(stdout)
 	if *markdown != "" {
 		err = errors.Join(err, writeFile(*markdown, b.write))
 	}

@@ -57,34 +57,18 @@ type request struct {
 	nas           netip.Addr
 	port          uint32
 	station       string
+	lane          string // part of the names of sessions
 }
 
 // appendRequest appends r as a packet to dst, Message-Authenticator first.
 func (s *signer) appendRequest(dst []byte, r request) []byte {
 	at := len(dst)
-	dst = append(dst, accessRequest, r.id, 0, 0)
-	dst = append(dst, r.authenticator[:]...)
-	macAt := len(dst) + 2
-	dst = append(dst, attrMessageAuthenticator, 2+macLen)
-	dst = append(dst, make([]byte, macLen)...)
-	dst = append(dst, attrUserName, byte(2+len(r.user)))
-	dst = append(dst, r.user...)
+	dst = appendText(s.begin(dst, r), attrUserName, r.user)
 	dst = append(dst, attrUserPassword, 2+passLen)
 	passAt := len(dst)
 	dst = append(dst, make([]byte, passLen)...)
 	s.hide(dst[passAt:], r.code, r.authenticator)
-	nas := r.nas.As4()
-	dst = append(dst, attrNASIPAddress, 6)
-	dst = append(dst, nas[:]...)
-	dst = append(dst, attrNASPort, 6)
-	dst = binary.BigEndian.AppendUint32(dst, r.port)
-	dst = append(dst, attrCallingStationID, byte(2+len(r.station)))
-	dst = append(dst, r.station...)
-	binary.BigEndian.PutUint16(dst[at+2:], uint16(len(dst)-at))
-	s.mac.Reset()
-	s.mac.Write(dst[at:])
-	s.mac.Sum(dst[macAt:macAt])
-	return dst
+	return s.finish(appendPlace(dst, r), at)
 }
 
 // hide is the User-Password of RFC 2865 section 5.2 for a password of at most one block.

@@ -19,8 +19,10 @@ const (
 	aimOfPeer    = 0.25 // the same, as an aim
 	mustOverDisk = 0.3  // ms at one outstanding
 	mustGrowth   = 1.2  // CPU with the large crowd, of that with the small one
-	mustMemory   = 80   // MiB beyond the page cache
-	aimPerSecond = 60_000
+	// mustOfPeerShape is the bound of the shapes beside PAP.
+	mustOfPeerShape = 1.0
+	mustMemory      = 80 // MiB beyond the page cache
+	aimPerSecond    = 60_000
 )
 
 // hardware is what the figures were measured on.
@@ -100,7 +102,7 @@ func ratios(a, b []run, f func(run) float64) []float64 {
 // gatewayCells are those of the gateway that were measured, in the order of the tables.
 func (b *bench) gatewayCells() (cells []*cell) {
 	for _, c := range b.cells {
-		if c.Server == gateway {
+		if c.Server == gateway && !c.shapes {
 			cells = append(cells, c)
 		}
 	}
@@ -158,6 +160,7 @@ func (b *bench) judge() {
 		add(true, p.Records >= int64(p.Answers), fmt.Sprintf("every answer is on record, %s, %s people", strings.ToUpper(string(p.Tokens)), thousands(p.People)),
 			"%s answers, %s records that verify", thousands(p.Answers), thousands(int(p.Records)))
 	}
+	b.judgeShapes(add)
 	if len(b.gatewayCells()) > 0 {
 		add(false, best >= aimPerSecond, "durable decisions a second", "%s at best (load generator and server on the same %d CPUs), %s wished for", thousands(int(best)), b.Machine.CPUs, thousands(aimPerSecond))
 	}
@@ -199,16 +202,13 @@ func (b *bench) write(w io.Writer) error {
 	say("# RADIUS decisions: Sallyport and FreeRADIUS\n")
 	say("%s. %s, %d CPUs, Linux %s, %s, load average at start %s.", b.Machine.When, b.Machine.CPU, b.Machine.CPUs, b.Machine.Kernel, b.Machine.Go, b.Machine.Load)
 	say("%s. %d repeats of %d s, servers in turn; median [min–max]. All on loopback: servers and load generator share the CPUs.\n", b.peerName(), b.repeats, b.seconds)
-	explainWork(say, b.small)
-	say("## Load\n")
-	p.WriteString(table(b.loadRows()))
-	say("\n## Memory, MiB\n")
-	p.WriteString(table(b.memoryRows()))
-	say("\n## Burst: %d requests at once, %d times, over %d sockets\n", burstSize, burstTimes, maxLanes)
-	p.WriteString(table(b.burstRows()))
-	if rows := b.diskRows(); len(rows) > 1 {
-		say("\n## One outstanding against the disk, ms\n\nThe disk alone: append of %d bytes and fdatasync in the gateway's data folder, just before and after each run.\n", recordBytes)
-		p.WriteString(table(rows))
+	if b.pap {
+		b.writeWide(&p)
+	}
+	if len(b.others) > 0 {
+		say("\n## Shapes\n")
+		explainShapes(say)
+		p.WriteString(table(b.shapeRows()))
 	}
 	if len(b.Proofs) > 0 {
 		say("\n## Records\n\nAfter the runs, by the gateway's own `audit verify`.\n")
@@ -233,10 +233,26 @@ func (b *bench) write(w io.Writer) error {
 	return err
 }
 
+// writeWide prints what was measured of PAP.
+func (b *bench) writeWide(p *strings.Builder) {
+	say := func(format string, args ...any) { fmt.Fprintf(p, format+"\n", args...) }
+	explainWork(say, b.small)
+	say("## Load\n")
+	p.WriteString(table(b.loadRows()))
+	say("\n## Memory, MiB\n")
+	p.WriteString(table(b.memoryRows()))
+	say("\n## Burst: %d requests at once, %d times, over %d sockets\n", burstSize, burstTimes, maxLanes)
+	p.WriteString(table(b.burstRows()))
+	if rows := b.diskRows(); len(rows) > 1 {
+		say("\n## One outstanding against the disk, ms\n\nThe disk alone: append of %d bytes and fdatasync in the gateway's data folder, just before and after each run.\n", recordBytes)
+		p.WriteString(table(rows))
+	}
+}
+
 // notes says what makes figures doubtful.
 func (b *bench) notes() (notes []string) {
-	for _, r := range b.Runs {
-		at := fmt.Sprintf("round %d, %s, %s people, %d outstanding", r.Repeat, r.srv.name, thousands(r.People), r.Outstanding)
+	for _, r := range append(b.Runs[:len(b.Runs):len(b.Runs)], b.Shapes...) {
+		at := fmt.Sprintf("round %d, %s, %s, %s people, %d outstanding", r.Repeat, r.srv.name, r.how.title, thousands(r.People), r.Outstanding)
 		if !r.Settled {
 			notes = append(notes, fmt.Sprintf("%s: still at work %s after the load; its CPU is more than is shown, and disturbed what came next", at, settleFor))
 		}
@@ -274,7 +290,7 @@ func (b *bench) loadRows() [][]string {
 		for _, level := range levels {
 			for _, c := range b.cells {
 				runs := b.of(c.Server, c.Tokens, c.People, level)
-				if c.People != people || len(runs) == 0 {
+				if c.shapes || c.People != people || len(runs) == 0 {
 					continue
 				}
 				of := func(format string, f func(run) float64) string { return spreadOf(figures(runs, f)).show(format) }
@@ -303,6 +319,9 @@ func (b *bench) memoryRows() [][]string {
 	mib := func(n int64) string { return fmt.Sprintf("%.1f", float64(n)/(1<<20)) }
 	rows := [][]string{{"people", "server", "own at start", "own at most", "file-backed at most"}}
 	for _, c := range b.cells {
+		if c.shapes {
+			continue
+		}
 		m := b.most(c)
 		rows = append(rows, []string{thousands(c.People), c.srv.name, mib(c.Start.Anon), mib(m.Anon), mib(m.File)})
 	}
@@ -312,6 +331,9 @@ func (b *bench) memoryRows() [][]string {
 func (b *bench) burstRows() [][]string {
 	rows := [][]string{{"people", "server", "sent", "answered", "lost", "slowest burst ms"}}
 	for _, c := range b.cells {
+		if c.shapes {
+			continue
+		}
 		sent, answered, slowest := b.burstsOf(c)
 		rows = append(rows, []string{thousands(c.People), c.srv.name, fmt.Sprint(sent), fmt.Sprint(answered), fmt.Sprint(sent - answered), fmt.Sprintf("%.1f", slowest)})
 	}

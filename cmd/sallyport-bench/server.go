@@ -22,6 +22,7 @@ type server struct {
 	conf   string // the gateway's configuration file
 	strict bool   // replies must begin with a Message-Authenticator
 	crowd  *crowd
+	doors  map[string]string // addresses for shapes that are not asked at addr
 
 	cmd    *exec.Cmd
 	log    string // file with all that it printed

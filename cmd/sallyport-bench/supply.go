@@ -120,6 +120,7 @@ type need struct {
 	want  int           // requests to make, at most
 	least int           // people with an unused code that must be there, at least
 	lasts time.Duration // how long the run may send
+	shape *shape        // how it asks; nil: by PAP
 }
 
 // script is the requests of one run for one lane (socket): packets end to end, the id of the k-th being k modulo 256.
@@ -128,7 +129,8 @@ type script struct {
 	ends    []uint32 // packet k ends here, and the next begins
 	who     []int32  // index of the person
 	step    []int64
-	sent    int // how many were sent: the first so many
+	sent    int              // how many were sent: the first so many
+	success map[int32]string // what some of the answers must have as MS-CHAP2-Success
 }
 
 func (s *script) len() int { return len(s.ends) }
@@ -189,7 +191,7 @@ func (c *crowd) ready(step int64, n need, now time.Time) (who []int32, sleep tim
 
 // write makes the packets, lanes side by side. One person's requests are all in one lane, where they stay in order.
 func (c *crowd) write(who []int32, step int64, n need) ([]script, error) {
-	scripts := make([]script, n.lanes)
+	scripts, errs := make([]script, n.lanes), make([]error, n.lanes)
 	var wg sync.WaitGroup
 	for lane := range scripts {
 		seed := c.order.Uint64()
@@ -198,11 +200,14 @@ func (c *crowd) write(who []int32, step int64, n need) ([]script, error) {
 			for i := lane; i < len(who); i += n.lanes {
 				mine = append(mine, who[i])
 			}
-			scripts[lane] = c.lane(mine, step, (n.want+n.lanes-1)/n.lanes, rand.New(rand.NewPCG(seed, uint64(lane))))
+			scripts[lane], errs[lane] = c.lane(mine, step, n.shape, (n.want+n.lanes-1)/n.lanes, rand.New(rand.NewPCG(seed, uint64(lane))))
 		})
 	}
 	wg.Wait()
 	for i := range scripts {
+		if errs[i] != nil {
+			return nil, errs[i]
+		}
 		if scripts[i].len() == 0 {
 			return nil, fmt.Errorf("%d people are too few for %d sockets", len(who), n.lanes)
 		}
@@ -210,30 +215,46 @@ func (c *crowd) write(who []int32, step int64, n need) ([]script, error) {
 	return scripts, nil
 }
 
-func (c *crowd) lane(mine []int32, step int64, want int, r *rand.Rand) script {
-	if c.once && c.window() > 0 {
+func (c *crowd) lane(mine []int32, step int64, how *shape, want int, r *rand.Rand) (script, error) {
+	if how == nil {
+		how = &papShape
+	}
+	if c.once && c.window() > 0 && !how.codeless {
 		want = min(want, len(mine))
 	}
 	if len(mine) == 0 {
-		return script{}
+		return script{}, nil
 	}
 	const typical = 128 // bytes a packet
 	s := script{
 		packets: make([]byte, 0, want*typical), ends: make([]uint32, 0, want),
-		who: make([]int32, 0, want), step: make([]int64, 0, want),
+		who: make([]int32, 0, want), step: make([]int64, 0, want), success: map[int32]string{},
 	}
-	sign := newSigner(c.secret)
+	secret := c.secret
+	if how.secret != "" {
+		secret = how.secret
+	}
+	sign, name := newSigner(secret), fmt.Sprintf("%012x", r.Uint64()>>16)
 	nas := netip.AddrFrom4([4]byte{10, 20, 0, 1})
 	for k := range want {
-		i := mine[k%len(mine)]
-		p := &c.people[i]
-		at := step
-		if p.params.Type == otp.TypeHOTP {
-			at = p.last + 1 + int64(k/len(mine))
+		turn := k
+		if how.codeless {
+			turn, _ = sessionOf(k)
 		}
-		rq := request{
-			id: byte(k), user: p.name, code: otp.Code(p.seed, p.params, at),
-			nas: nas, port: uint32(k), station: "192.0.2.17",
+		i := mine[turn%len(mine)]
+		p := &c.people[i]
+		rq := request{id: byte(k), user: p.name, nas: nas, port: uint32(k), station: "192.0.2.17", lane: name}
+		at := step
+		switch {
+		case how.codeless:
+			at = p.last
+		case !c.once && how.fixed:
+			rq.code = p.password()
+		case p.params.Type == otp.TypeHOTP:
+			at = p.last + 1 + int64(turn/len(mine))
+			fallthrough
+		default:
+			rq.code = otp.Code(p.seed, p.params, at)
 		}
 		for j := 0; j < len(rq.authenticator); j += 8 {
 			v := r.Uint64()
@@ -241,13 +262,18 @@ func (c *crowd) lane(mine []int32, step int64, want int, r *rand.Rand) script {
 				rq.authenticator[j+b] = byte(v >> (8 * b))
 			}
 		}
-		s.packets = sign.appendRequest(s.packets, rq)
+		if err := how.write(sign, &s, k, rq); err != nil {
+			return script{}, err
+		}
 		s.ends = append(s.ends, uint32(len(s.packets)))
 		s.who = append(s.who, i)
 		s.step = append(s.step, at)
 	}
-	return s
+	return s, nil
 }
+
+// password is what a server knows that has no one-time codes for a method: fixed, and of the same length.
+func (p *person) password() string { return otp.Code(p.seed, p.params, 0) }
 
 // sent notes which codes a run has used.
 func (c *crowd) sent(scripts []script) {
