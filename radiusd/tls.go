@@ -3,6 +3,7 @@ package radiusd
 import (
 	"bufio"
 	"context"
+	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
@@ -68,12 +69,26 @@ func (o TLSOptions) config(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 		MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{*cert},
 		ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: o.ClientCAs(),
 		NextProtos:             []string{alpn11, alpn10},
+		VerifyConnection:       refuseTinyRSA,
 		SessionTicketsDisabled: true, // each connection proves its certificate anew, as it is by then
 	}
 	if !slices.Contains(hello.SupportedVersions, tls.VersionTLS13) {
 		cfg.NextProtos = []string{alpn10}
 	}
 	return cfg, nil
+}
+
+// leastRSA is the least size, in bits, of an RSA key in a client's chain. crypto/rsa would hold the same floor by itself,
+// but a program may lift it for SSH servers that are old (GODEBUG rsa1024min).
+const leastRSA = 1024
+
+func refuseTinyRSA(s tls.ConnectionState) error {
+	for _, cert := range slices.Concat(append(s.VerifiedChains, s.PeerCertificates)...) {
+		if key, ok := cert.PublicKey.(*rsa.PublicKey); ok && key.N.BitLen() < leastRSA {
+			return fmt.Errorf("an RSA key of %d bits in the client's chain: want at least %d", key.N.BitLen(), leastRSA)
+		}
+	}
+	return nil
 }
 
 // ServeTLS answers RADIUS over TLS (RFC 6614; RADIUS/1.1 as RFC 9765 has it) on connections of l until ctx ends. It then

@@ -6,6 +6,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
@@ -411,6 +412,38 @@ func TestCertificates(t *testing.T) {
 	refused("not for clients", "tls_handshake", s.ca.issue("nas.example.org", func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} }))
 	if !strings.Contains(s.lines.String(), "stranger.example.org") {
 		t.Errorf("the log does not say whom it would have to be:\n%s", s.lines)
+	}
+}
+
+// The floor holds where the program lifts crypto/rsa's own for old SSH servers.
+func TestTinyRSACertificate(t *testing.T) {
+	t.Setenv("GODEBUG", "rsa1024min=0")
+	s := newSecured(t, nil, overTLS(Code))
+	for _, c := range []struct {
+		bits    int
+		refused int
+	}{{1024, 0}, {1016, 1}} {
+		key, err := rsa.GenerateKey(rand.Reader, c.bits)
+		if err != nil {
+			t.Fatal(err)
+		}
+		leaf := s.ca.issue("nas.example.org", nil).Leaf
+		raw, err := x509.CreateCertificate(rand.Reader, leaf, s.ca.cert, &key.PublicKey, s.ca.key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, err := s.dial(&tls.Certificate{Certificate: [][]byte{raw}, PrivateKey: key}, nil)
+		if c.refused == 0 {
+			if err != nil {
+				t.Fatal(err)
+			}
+			n.ask(n.request(1, pap("alice", "000000")...))
+			continue
+		}
+		if err == nil && n.frame() != nil {
+			t.Errorf("%d bits: answered", c.bits)
+		}
+		s.meter.await(t, "the refusal", func(m *counter) bool { return m.drops["tls_handshake"] == c.refused })
 	}
 }
 

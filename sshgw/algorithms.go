@@ -24,7 +24,7 @@ func SupportedCiphers() []string {
 
 // newServerConfig names every algorithm, because the defaults of x/crypto/ssh hold SHA-1 and ssh-dss (for clients'
 // signatures and key exchange) as of v0.58.0.
-func newServerConfig(s *settings) *ssh.ServerConfig {
+func newServerConfig(s *settings, hostKeys []ssh.Signer) *ssh.ServerConfig {
 	cfg := &ssh.ServerConfig{
 		Config: ssh.Config{
 			KeyExchanges: []string{
@@ -45,7 +45,7 @@ func newServerConfig(s *settings) *ssh.ServerConfig {
 		MaxAuthTries:  maxAuthTries,
 		ServerVersion: serverVersion,
 	}
-	for _, k := range s.HostKeys {
+	for _, k := range hostKeys {
 		cfg.AddHostKey(k)
 	}
 	return cfg

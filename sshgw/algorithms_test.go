@@ -115,7 +115,7 @@ func TestNothingInsecure(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := newServerConfig(set)
+	cfg := newServerConfig(set, set.HostKeys)
 	good, bad := ssh.SupportedAlgorithms(), ssh.InsecureAlgorithms()
 	for name, c := range map[string]struct{ ours, good, bad []string }{
 		"key exchange": {cfg.KeyExchanges, good.KeyExchanges, bad.KeyExchanges},

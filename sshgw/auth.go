@@ -26,26 +26,22 @@ const (
 	maxClientVersion = 100
 )
 
-// The prompts, and the sentence for names of a form that is not served. They are the same for everybody (P6).
+// The prompts. They are the same for everybody (P6).
 const (
 	promptPassword = "Password: "
 	promptCode     = "One-time code: "
-	sayPlain       = "This gateway takes a person's name alone. To reach a target: ssh -J PERSON@GATEWAY ACCOUNT@TARGET\r\n"
 )
 
-// ReasonUserForm and ReasonSignature are the records' words for refusals that are found before the Gate is asked.
-const (
-	ReasonUserForm  login.Reason = "user_name_form"
-	ReasonSignature login.Reason = "key_signature_wrong"
-)
+// ReasonSignature is the records' word for a refusal that is found before the Gate is asked.
+const ReasonSignature login.Reason = "key_signature_wrong"
 
 // Why callbacks refuse. The client sees none of these.
 var (
 	errKey          = errors.New("the key is not accepted")
 	errKeyOffers    = errors.New("too many keys were offered")
 	errCodeTries    = errors.New("too many codes were tried")
-	errUserForm     = errors.New("the user name has a form that is not served")
 	errUserChanged  = errors.New("the user name is not the one that the key was proved for")
+	errAsked        = errors.New("password and code were asked for one by one already")
 	errRefused      = errors.New("the login was refused")
 	errUnanswerable = errors.New("no record could be made")
 )
@@ -56,10 +52,13 @@ type auth struct {
 	extended  bool
 	keyOffers int
 	tries     int
-	refusals  int // logins that the Gate, or we, refused
+	asked     bool // keyboard-interactive was tried
+	refusals  int  // logins that the Gate, or we, refused
 
-	keyFor string // the user name that key was proved for; empty: none was
-	key    login.Proof
+	asks   askerKey // held while others wait for this login; zero: they do not
+	keyFor string   // the user name that key was proved for; empty: none was
+	key    proof
+	link   *link // to the target that the user name named, of the login that was accepted
 
 	unanswerable bool
 	grant        login.Grant
@@ -67,11 +66,13 @@ type auth struct {
 
 // login runs the handshake under the grace time.
 func (c *conn) login() (newChannels, globalRequests, dropReason) {
-	cfg := newServerConfig(c.settings)
+	cfg := newServerConfig(c.settings, c.settings.HostKeys)
 	cfg.PublicKeyCallback = c.offeredKey
 	cfg.VerifiedPublicKeyCallback = c.provedKey
 	cfg.KeyboardInteractiveCallback = c.ask
+	cfg.PasswordCallback = c.inOne
 
+	defer c.stopAsking()
 	c.auth.deadline = time.Now().Add(c.settings.GraceFirst)
 	if err := c.wire.SetDeadline(c.auth.deadline); err != nil {
 		return nil, nil, dropNoAuth
@@ -88,7 +89,10 @@ func (c *conn) login() (newChannels, globalRequests, dropReason) {
 	if err := c.wire.SetDeadline(time.Time{}); err != nil {
 		return nil, nil, dropNoAuth
 	}
-	c.ssh, c.grant = sc, c.auth.grant
+	c.ssh, c.grant, c.link, c.proved = sc, c.auth.grant, c.auth.link, c.auth.key
+	if c.link != nil {
+		c.link.ssh = sc
+	}
 	c.log = c.log.With("person", c.grant.Person, "attempt", c.grant.Attempt)
 	return chans, requests, ""
 }
@@ -135,38 +139,26 @@ func (c *conn) offeredKey(m ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissio
 	if c.auth.keyOffers++; c.auth.keyOffers > maxKeyOffers {
 		return nil, errKeyOffers
 	}
-	if _, err := c.lookUp(m.User(), key); err != nil {
+	if _, err := c.proofOf(personOf(m.User()), key); err != nil {
 		return nil, err
 	}
 	return nil, nil
 }
 
-// lookUp returns the fingerprint of a key that is registered for the user.
-func (c *conn) lookUp(user string, key ssh.PublicKey) (fingerprint string, err error) {
-	if _, isCert := key.(*ssh.Certificate); isCert {
-		return "", errKey
-	}
-	if err := checkRSA(key); err != nil {
-		return "", err
-	}
-	fingerprint, registered := c.srv.gate.Key(user, key.Marshal())
-	if !registered {
-		return "", errKey
-	}
-	return fingerprint, nil
-}
-
 // provedKey notes a key whose signature was verified, and asks for the rest. PartialSuccessError must come unwrapped,
 // and with nil Permissions, or x/crypto/ssh ends the connection.
 func (c *conn) provedKey(m ssh.ConnMetadata, key ssh.PublicKey, _ *ssh.Permissions, _ string) (*ssh.Permissions, error) {
-	fingerprint, err := c.lookUp(m.User(), key)
+	proved, err := c.proofOf(personOf(m.User()), key)
 	if err != nil {
 		return nil, err
 	}
 	c.auth.keyFor = m.User()
-	c.auth.key = login.Proof{Kind: login.Have, Method: "key", ID: fingerprint}
+	c.auth.key = proved
 	c.extendGrace()
-	return nil, &ssh.PartialSuccessError{Next: ssh.ServerAuthCallbacks{KeyboardInteractiveCallback: c.ask}}
+	if done, err := c.lean(m); done {
+		return nil, err
+	}
+	return nil, &ssh.PartialSuccessError{Next: ssh.ServerAuthCallbacks{KeyboardInteractiveCallback: c.ask, PasswordCallback: c.inOne}}
 }
 
 // extendGrace gives the second half of the grace time, once.
@@ -180,40 +172,87 @@ func (c *conn) extendGrace() {
 	_ = c.wire.SetDeadline(c.auth.deadline)
 }
 
-// ask asks for password and code, and lets the Gate decide. It is the only way to a grant.
-func (c *conn) ask(m ssh.ConnMetadata, challenge ssh.KeyboardInteractiveChallenge) (*ssh.Permissions, error) {
+// personOf is whom a user name is about. A name of no form that is served is a stranger's as a whole (P6).
+func personOf(user string) string {
+	if u, err := ParseUser(user); err == nil {
+		return u.Person
+	}
+	return user
+}
+
+// mayTry counts a login that the Gate is to decide.
+func (c *conn) mayTry(m ssh.ConnMetadata) error {
 	c.metadataUser = m.User()
 	if c.auth.tries >= maxCodeTries {
 		c.wire.Close()
-		return nil, errCodeTries
+		return errCodeTries
 	}
 	if c.auth.keyFor != "" && c.auth.keyFor != m.User() {
-		return nil, errUserChanged
+		return errUserChanged
 	}
-	if u, err := ParseUser(m.User()); err == nil && !u.Plain() {
-		c.auth.tries++
-		if !c.refuseLogin(u.Person, ReasonUserForm) {
-			return nil, errUnanswerable
-		}
-		return nil, &ssh.BannerError{Err: errUserForm, Message: sayPlain}
+	return nil
+}
+
+// ask asks for password and code, and lets the Gate decide.
+func (c *conn) ask(m ssh.ConnMetadata, challenge ssh.KeyboardInteractiveChallenge) (*ssh.Permissions, error) {
+	if err := c.mayTry(m); err != nil {
+		return nil, err
 	}
+	c.auth.asked = true
 	password, code, err := c.prompt(challenge)
 	if err != nil {
 		// The client went away or cancelled. Nothing was tried.
 		return nil, fmt.Errorf("the questions were not answered: %w", err)
 	}
-	c.auth.tries++
 	a := c.attempt(m.User())
 	a.Password, a.Code = login.NewSecret(password), login.NewSecret(code)
-	if c.auth.keyFor != "" {
-		a.Proofs = []login.Proof{c.auth.key}
+	if err := c.decide(m, a); err != nil {
+		return nil, err
 	}
+	if l := c.auth.link; l != nil {
+		t, known := l.target()
+		// What does not succeed here is told by the first session, which tries again.
+		if known && l.needsStepUp(t) && l.stepUp(t, challenge) != nil {
+			return nil, nil
+		}
+		if known && t.Credential == CredentialAsk {
+			_ = l.askFirst(t, challenge)
+		}
+	}
+	return nil, nil
+}
+
+// inOne takes password and code in one, for clients that know the password method only (RFC 4252 section 8).
+func (c *conn) inOne(m ssh.ConnMetadata, typed []byte) (*ssh.Permissions, error) {
+	if err := c.mayTry(m); err != nil {
+		return nil, err
+	}
+	if c.auth.asked {
+		// OpenSSH falls back to this method when a code was wrong, and people then type their password alone: that would
+		// only count as a further failure.
+		return nil, errAsked
+	}
+	c.extendGrace()
+	a := c.attempt(m.User())
+	if len(typed) > 0 {
+		a.Joined = login.NewSecret(string(typed))
+	}
+	a.Detail = append(a.Detail, login.Detail{Key: "ssh_method", Value: "password"})
 	return nil, c.decide(m, a)
 }
 
 // decide renders the Gate's outcome, once for all logins. A nil error lets the person in.
 func (c *conn) decide(m ssh.ConnMetadata, a login.Attempt) error {
+	c.auth.tries++
+	if c.auth.keyFor != "" {
+		a.Proofs = []login.Proof{c.auth.key.Proof}
+	}
 	a.Detail = append(a.Detail, algorithmDetail(m)...)
+	user, _ := ParseUser(m.User()) // what does not parse is a stranger's name, and refused
+	if user.Target != "" {
+		a.Account = user.Account
+		a.Detail = append(a.Detail, login.Detail{Key: "destination", Value: spellName(user.Target)})
+	}
 	o := c.srv.gate.Decide(c.ctx, a)
 	c.srv.meter.Login(o.Reason())
 	if o.Unanswerable() {
@@ -222,6 +261,10 @@ func (c *conn) decide(m ssh.ConnMetadata, a login.Attempt) error {
 	}
 	if grant, ok := o.Accepted(); ok && grant.Valid() {
 		c.auth.grant = grant
+		c.stopAsking() // whoever waits may lean on this login
+		if user.Target != "" {
+			c.auth.link = &link{c: c, name: user.Target, account: user.Account, grant: grant}
+		}
 		c.log.Info("ssh login", "person", grant.Person, "attempt", a.ID, "record", o.Seq())
 		return nil
 	}
@@ -278,7 +321,7 @@ func (c *conn) cannotAnswer(why login.Reason) {
 // attempt begins an attempt from this connection.
 func (c *conn) attempt(name string) login.Attempt {
 	return login.Attempt{
-		ID: login.NewID(), Name: name, Protocol: protocol, Source: c.source, Origin: door.NetworkOf(c.source.Addr()).String(),
+		ID: login.NewID(), Name: personOf(name), Protocol: protocol, Source: c.source, Origin: door.NetworkOf(c.source.Addr()).String(),
 		Capability: login.MayShell,
 	}
 }

@@ -307,23 +307,36 @@ func (s onSign) Sign(r io.Reader, data []byte) (*ssh.Signature, error) {
 	return s.Signer.Sign(r, data)
 }
 
-// Names that say more than a person get a sentence and no question; a person who exists gets the same.
+// A name may say where its person wants to go. He is asked and judged like everybody, and where he wants to go is on record;
+// what there is beyond the gateway, nobody learns before he is in (P6).
 func TestUserNameWithATarget(t *testing.T) {
 	h := newHarness(t)
 	h.serve(h.config(echo(t)))
-	for _, user := range []string{"alice@core-sw1", "alice%core-sw1", "alice@root@core-sw1", "mallory@core-sw1", "alice@nowhere"} {
+	for _, x := range []struct {
+		user, destination, account string
+		in                         bool
+	}{
+		{"alice@core-sw1", "core-sw1", "none", true},
+		{"alice%core-sw1", "core-sw1", "none", true},
+		{"alice@root@core-sw1", "core-sw1", "root", true},
+		{"alice@nowhere", "nowhere", "none", true},
+		{"mallory@core-sw1", "core-sw1", "none", false},
+		{"alice@a@b@c", "", "none", false},
+	} {
 		who := &typist{password: alicePassword, code: h.code()}
-		cfg := h.clientConfig(user, ssh.PublicKeys(h.key), who.auth())
-		told := ""
-		cfg.BannerCallback = func(m string) error { told += m; return nil }
-		if _, err := ssh.Dial("tcp", h.addr, cfg); err == nil {
-			t.Errorf("%s: let in", user)
+		c, err := h.client(x.user, who.auth())
+		if (err == nil) != x.in {
+			t.Errorf("%s: %v", x.user, err)
 		}
-		if told != sayPlain || len(who.asked) != 0 {
-			t.Errorf("%s: told %q, asked %q", user, told, who.asked)
+		if err == nil {
+			c.Close()
 		}
-		if r := h.last("login"); r.Reason != string(ReasonUserForm) || r.Result != audit.Reject {
-			t.Errorf("%s: record %+v", user, r)
+		if !slices.Equal(who.asked, promptsOf(TwoRounds)) {
+			t.Errorf("%s: asked %q", x.user, who.asked)
+		}
+		r := h.last("login")
+		if person := map[bool]string{true: "alice", false: "unknown"}[x.in]; r.Person != person || r.System != login.GatewaySystem || r.Account != x.account || detail(r, "destination") != x.destination {
+			t.Errorf("%s: record %+v", x.user, r)
 		}
 	}
 }

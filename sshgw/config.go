@@ -3,6 +3,7 @@ package sshgw
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -36,6 +37,7 @@ const (
 	Off      = route.Off
 	Opaque   = route.Opaque
 	Recorded = route.Recorded
+	Unsaid   = route.Unsaid
 )
 
 // ParseJumpMode reads the words of the configuration: off, opaque, recorded.
@@ -58,8 +60,12 @@ type Config struct {
 	MaxChannels     int           // open channels of one connection
 	KeepaliveEvery  time.Duration // negative: none
 	KeepaliveMisses int
-	UnusedTimeout   time.Duration // ends a connection without channels; negative: never
-	Ciphers         []string      // a subset of SupportedCiphers, in order
+	UnusedTimeout   time.Duration   // ends a connection without channels; negative: never
+	Ciphers         []string        // a subset of SupportedCiphers, in order
+	UserCAs         []ssh.PublicKey // whose certificates prove something had
+	// Balancers are the load balancers that say, by the PROXY protocol, for whom they connect; they have to.
+	Balancers  []netip.Prefix
+	Recordings *Recordings // nil: nothing can be recorded, and what must be is refused
 }
 
 // DefaultConfig returns the values for fields that a Config leaves zero. It has no targets and no host keys.

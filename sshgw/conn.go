@@ -31,6 +31,9 @@ const (
 	endRefusals     login.Reason = "too_many_refusals"
 	endStuck        login.Reason = "channel_not_closed" // the client did not answer the closing of a channel
 	endUnrecorded   login.Reason = "record_unavailable"
+	endRecorder     login.Reason = "recorder_failed"    // what had to be recorded could not be (P10)
+	endProtocol     login.Reason = "transfer_malformed" // a transfer broke its protocol
+	endRules        login.Reason = "no_longer_permitted"
 )
 
 // maxRefusals ends a connection that asks for too much that it may not have, since each refusal is a record.
@@ -60,8 +63,10 @@ type conn struct {
 	metadataUser string // the last user name that was claimed
 
 	// Set when the login is accepted, before live; read only while it is true. log gets the person then.
-	ssh   *ssh.ServerConn
-	grant login.Grant
+	ssh    *ssh.ServerConn
+	grant  login.Grant
+	proved proof // the key that was proved; zero: none
+	link   *link // to the target that the user name named; nil: it named none
 
 	mu       sync.Mutex
 	why      login.Reason // how the connection ended; empty: it lives
@@ -234,6 +239,12 @@ func (c *conn) answerRequests(requests globalRequests) {
 		switch r.Type {
 		case "keepalive@openssh.com":
 			ok = true
+		case proveRequest:
+			signatures, proved := c.proveHostKeys(r.Payload)
+			if r.WantReply {
+				_ = r.Reply(proved, signatures)
+			}
+			continue
 		case "tcpip-forward", "streamlocal-forward@openssh.com":
 			if !c.recordRefusal(r.Type, login.ReasonCapability, login.Attempt{}) {
 				continue // the connection is ending; the rest is drained, or x/crypto/ssh would wait for us
@@ -250,13 +261,17 @@ func (c *conn) answerRequests(requests globalRequests) {
 // The asking has a goroutine of its own, since it blocks for ever on a client that does not read.
 func (c *conn) keepalive() {
 	every, misses := c.settings.KeepaliveEvery, c.settings.KeepaliveMisses
+	answered := make(chan struct{}, 1)
+	c.run(func() { // the first thing that the client is told; who does not read it will not read a question either
+		c.announceHostKeys()
+		answered <- struct{}{}
+	})
 	if every < 0 {
 		return
 	}
 	tick := time.NewTicker(every)
 	defer tick.Stop()
-	answered := make(chan struct{}, 1)
-	asking, missed, seen := false, 0, c.wire.read.Load()
+	asking, missed, seen := true, 0, c.wire.read.Load()
 	for {
 		select {
 		case <-c.ctx.Done():
@@ -287,32 +302,45 @@ func (c *conn) keepalive() {
 // open answers one channel opening. Refusals are made here, one after the other, so that a flood of openings is slowed
 // by its own records.
 func (c *conn) open(nc ssh.NewChannel) {
-	kind := nc.ChannelType()
-	most := c.srv.settings.Load().MaxChannels
-	switch kind {
+	switch kind := nc.ChannelType(); kind {
 	case "direct-tcpip", "session":
-		if !c.takeChannel(most) {
-			c.reject(nc, kind, login.ReasonOverloaded, ssh.ResourceShortage, "Too many channels are open on this connection.")
-			return
+		serve := c.openTCP
+		switch {
+		case c.link != nil:
+			serve = c.link.open
+		case kind == "session":
+			serve = c.front
 		}
-		serve := c.jump
-		if kind == "session" {
-			serve = c.explain
-		}
-		c.run(func() {
-			defer c.giveChannel()
-			serve(nc)
-		})
-	case "x11", "forwarded-tcpip", "direct-streamlocal@openssh.com", "forwarded-streamlocal@openssh.com",
-		"auth-agent@openssh.com", "tun@openssh.com":
-		c.reject(nc, kind, login.ReasonCapability, ssh.Prohibited, sayJumpOnly)
+		c.serveChannel(nc, serve)
 	default:
-		c.reject(nc, "other", login.ReasonCapability, ssh.UnknownChannelType, sayJumpOnly)
+		c.refuseKind(nc)
 	}
 }
 
-// sayJumpOnly refuses everything else, to somebody who has logged in.
-const sayJumpOnly = "This gateway serves only ssh -J to a permitted target."
+// serveChannel serves a channel opening, if there may be one more.
+func (c *conn) serveChannel(nc ssh.NewChannel, serve func(ssh.NewChannel)) {
+	if !c.takeChannel(c.srv.settings.Load().MaxChannels) {
+		c.reject(nc, nc.ChannelType(), login.ReasonOverloaded, ssh.ResourceShortage, "Too many channels are open on this connection.")
+		return
+	}
+	c.run(func() {
+		defer c.giveChannel()
+		serve(nc)
+	})
+}
+
+// refuseKind refuses a channel of a kind that is served to nobody.
+func (c *conn) refuseKind(nc ssh.NewChannel) {
+	switch kind := nc.ChannelType(); kind {
+	case "x11", "forwarded-tcpip", "direct-streamlocal@openssh.com", "forwarded-streamlocal@openssh.com", agentChannel, "tun@openssh.com":
+		c.reject(nc, kind, login.ReasonCapability, ssh.Prohibited, sayNotServed)
+	default:
+		c.reject(nc, "other", login.ReasonCapability, ssh.UnknownChannelType, sayNotServed)
+	}
+}
+
+// sayNotServed refuses everything else, to somebody who has logged in.
+const sayNotServed = "This gateway serves shells, commands, files, jumps and permitted ports, and nothing else."
 
 // reject records a refusal and then sends it.
 func (c *conn) reject(nc ssh.NewChannel, kind string, why login.Reason, code ssh.RejectionReason, sentence string) {

@@ -1,60 +1,75 @@
 package sshgw
 
 import (
+	"context"
 	"io"
 	"net"
 	"syscall"
+	"time"
 
 	"golang.org/x/crypto/ssh"
+
+	"sallyport/sshgw/relay"
 )
 
-const (
-	// copyBuffer is what one read takes at most. A channel's packets are no longer (RFC 4254 section 5.2 with
-	// x/crypto/ssh's sizes), and what is written at once must not be either: the peer may claim to take packets of 2 GiB.
-	copyBuffer = 32 << 10
-	// keyBuffer holds what people type. A direction keeps only this while nothing moves.
-	keyBuffer = 512
-)
+// copy moves bytes both ways until both sides have closed or ctx ends. It returns when the client has confirmed the
+// channel's end, or has been cut off for not doing so.
+func (s *session) copy(ctx context.Context, ch ssh.Channel, requests <-chan *ssh.Request, to net.Conn) {
+	gone := make(chan struct{}) // closed when the channel is closed on both sides
+	s.c.run(func() {
+		defer close(gone)
+		ssh.DiscardRequests(requests)
+	})
+	// The window is shared by data and extended data, and is credited only for what is read.
+	s.c.run(func() { discard(ch.Stderr()) })
+	cutDone := make(chan struct{})
+	stopCut := context.AfterFunc(ctx, func() {
+		defer close(cutDone)
+		to.Close()
+		_ = ch.Close()
+		// A write to a client that gives no window is woken by the client's closing only.
+		s.c.await(gone)
+	})
+	s.watchLimits()
+
+	inDone := make(chan struct{})
+	s.c.run(func() {
+		defer close(inDone)
+		s.fromClient(ch, to)
+	})
+	s.toClient(ch, to)
+	linger := time.NewTimer(lingerAfterTarget)
+	select {
+	case <-inDone:
+	case <-ctx.Done():
+	case <-linger.C:
+	}
+	linger.Stop()
+	s.limits()
+	if !stopCut() {
+		<-cutDone
+	}
+	to.Close()
+	_ = ch.Close()
+	s.c.await(gone)
+	<-inDone
+}
 
 // fromClient copies from the client to the target until one of them closes, and passes the end on.
 func (s *session) fromClient(ch ssh.Channel, to net.Conn) {
-	// A channel cannot say that it has something to read, so the large buffer is borrowed after a read that filled the
-	// small one, and given back after a read that would have fitted it.
-	small := make([]byte, keyBuffer)
-	var large *[copyBuffer]byte
-	defer func() {
-		if large != nil {
-			s.c.srv.buffers.Put(large)
-		}
-	}()
-	for {
-		buf := small
-		if large != nil {
-			buf = large[:]
-		}
-		n, err := ch.Read(buf)
-		if n > 0 {
-			s.in.Add(int64(n))
-			s.touch()
-			if _, werr := to.Write(buf[:n]); werr != nil {
-				s.closed(endTargetClosed)
-				to.Close()
-				return
-			}
-		}
-		if err != nil {
-			s.closed(s.c.lostReason())
-			closeWrite(to)
-			return
-		}
-		switch {
-		case large == nil && n == keyBuffer:
-			large = s.c.srv.buffers.Get().(*[copyBuffer]byte)
-		case large != nil && n <= keyBuffer:
-			s.c.srv.buffers.Put(large)
-			large = nil
-		}
+	err := s.c.srv.buffers.Copy(ch, func(p []byte) error {
+		s.in.Add(int64(len(p)))
+		s.touch()
+		_, err := to.Write(p)
+		return err
+	})
+	if err != nil {
+		s.closed(endTargetClosed)
+		to.Close()
+		return
 	}
+	s.closed(s.c.lostReason())
+	closeWrite(to)
 }
 
 // closeWrite passes an end of data on, where the connection has two directions to close.
@@ -99,9 +114,9 @@ func (s *session) reader(from net.Conn) func(write func([]byte) error) (int, err
 	if sc, ok := from.(syscall.Conn); ok {
 		if raw, err := sc.SyscallConn(); err == nil {
 			return func(write func([]byte) error) (int, error) {
-				buf, n := (*[copyBuffer]byte)(nil), 0
+				buf, n := (*[relay.Packet]byte)(nil), 0
 				rerr := raw.Read(func(fd uintptr) bool {
-					buf = pool.Get().(*[copyBuffer]byte)
+					buf = pool.Get()
 					var err error
 					for {
 						n, err = syscall.Read(int(fd), buf[:])
@@ -128,7 +143,7 @@ func (s *session) reader(from net.Conn) func(write func([]byte) error) (int, err
 			}
 		}
 	}
-	own := make([]byte, copyBuffer)
+	own := make([]byte, relay.Packet)
 	return func(write func([]byte) error) (int, error) {
 		n, _ := from.Read(own) // an error that comes with bytes comes again, alone, with the next read
 		if n == 0 {

@@ -420,6 +420,8 @@ func (m *meter) Dropped(reason string)                 { m.add("dropped " + reas
 func (m *meter) Login(reason login.Reason)             { m.add("login " + string(reason)) }
 func (m *meter) Refused(kind string, why login.Reason) { m.add("refused " + kind + " " + string(why)) }
 
+func (m *meter) Legacy(target string) { m.add("legacy " + target) }
+
 func (m *meter) SessionEnded(why login.Reason, _, _ int64, _ time.Duration) {
 	m.add("session " + string(why))
 }

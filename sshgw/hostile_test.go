@@ -58,7 +58,7 @@ func TestUserChangesAfterKey(t *testing.T) {
 	c.service()
 	c.write(c.publicKeyRequest("alice", h.key))
 	failure := c.expect(msgAuthFailure, msgAuthSuccess)
-	if want := append(appendString([]byte{msgAuthFailure}, "keyboard-interactive"), 1); !bytes.Equal(failure, want) {
+	if want := append(appendString([]byte{msgAuthFailure}, "password,keyboard-interactive"), 1); !bytes.Equal(failure, want) {
 		t.Fatalf("after the key: %q, want %q (a partial success, RFC 4252 section 5.1)", failure, want)
 	}
 	c.write(keyboardInteractive("bob"))

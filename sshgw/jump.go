@@ -5,9 +5,6 @@ import (
 	"fmt"
 	"net"
 	"strconv"
-	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -49,152 +46,133 @@ func spell(host string, port uint32) string {
 	return net.JoinHostPort(host, strconv.FormatUint(uint64(port), 10))
 }
 
-// jump answers a direct-tcpip opening, in the steps that the package comment lists. It returns when the channel is
-// closed on both sides.
-func (c *conn) jump(nc ssh.NewChannel) {
+// openTCP answers a direct-tcpip opening on the client's own connection: a jump to a target's SSH port, or a forwarded
+// port.
+func (c *conn) openTCP(nc ssh.NewChannel) {
 	var dst directTCPIP
 	if err := ssh.Unmarshal(nc.ExtraData(), &dst); err != nil {
 		c.reject(nc, "direct-tcpip", login.ReasonNoTarget, ssh.ConnectionFailed, "A malformed channel opening.")
 		return
 	}
-	destination := spell(dst.Host, dst.Port)
-	target, known := c.srv.settings.Load().routes.Find(dst.Host, dst.Port)
+	routes := c.srv.settings.Load().routes
+	target, known := routes.Find(dst.Host, dst.Port)
 	if !known {
+		if to, forward := routes.FindPort(dst.Host, dst.Port); forward {
+			c.forward(nc, to, dst)
+			return
+		}
 		target = &Target{} // the Gate refuses a system without a name, and records that
 	}
-	a := login.Attempt{
-		Protocol: protocol, Source: c.source, Account: unknownAccount, System: systemOf(target), Capability: login.MayShell,
-		Detail: []login.Detail{{Key: "request", Value: "direct-tcpip"}, {Key: "destination", Value: destination}},
-	}
-	if c.srv.isDraining() {
-		if c.recordRefusal("direct-tcpip", login.ReasonStopping, a) {
-			_ = nc.Reject(ssh.ResourceShortage, "The gateway is stopping.")
-		}
+	c.jump(nc, target, known, dst)
+}
+
+// jump answers the opening of a channel to a target's SSH port, in the steps that the package comment lists. It returns
+// when the channel is closed on both sides.
+func (c *conn) jump(nc ssh.NewChannel, target *Target, known bool, dst directTCPIP) {
+	destination := spell(dst.Host, dst.Port)
+	if known && target.Jump != Opaque && c.jumpIsRecorded(target) {
+		c.recordedJump(nc, target)
 		return
 	}
-	o := c.srv.gate.Access(c.ctx, c.grant, a)
-	if o.Unanswerable() {
-		c.log.Error("ssh access not answered: no record could be made", "reason", string(o.Reason()))
-		c.end(endUnrecorded, "")
-		return
-	}
-	grant, ok := o.Accepted()
-	if !ok || !grant.Valid() || !known {
-		c.srv.meter.Refused("direct-tcpip", o.Reason())
-		if c.countRefusal() {
-			_ = nc.Reject(ssh.Prohibited, sayRefused(destination))
-		}
-		return
-	}
+	a := c.attemptAt(target, unknownAccount, login.MayShell)
+	a.Detail = []login.Detail{{Key: "request", Value: "direct-tcpip"}, {Key: "destination", Value: destination}}
+	grant, v, _ := c.access("direct-tcpip", c.grant, a)
 	switch {
+	case v == stopped:
+		_ = nc.Reject(ssh.ResourceShortage, "The gateway is stopping.")
+		return
+	case v == refused:
+		_ = nc.Reject(ssh.Prohibited, sayRefused(destination))
+		return
+	case v == over:
+		return
 	case grant.Record, target.Jump == Recorded:
 		c.rejectGranted(nc, grant, a, login.ReasonRecording,
 			target.Name+" is reached only with a recording, and an end-to-end jump cannot be recorded.")
 		return
-	case target.Jump != Opaque:
+	case target.Jump == Off:
 		c.rejectGranted(nc, grant, a, login.ReasonCapability, target.Name+" is not reached by ssh -J.")
 		return
 	}
-	s := &session{c: c, target: target, grant: grant, attempt: a, started: time.Now()}
-	s.run(nc)
+	s := &session{c: c, target: target, grant: grant, attempt: a, started: time.Now(), kind: "jump"}
+	s.splice(nc, func(ctx context.Context) (net.Conn, error) { return c.dialTarget(ctx, target) },
+		login.Detail{Key: "recorded", Value: "no, end to end"})
+}
+
+// verdict is what became of a question to the Gate. The zero value says nothing to anybody.
+type verdict uint8
+
+const (
+	over    verdict = iota // the connection is ending, and nothing is to be answered
+	stopped                // the gateway stops; that is recorded
+	refused                // recorded and counted
+	granted
+)
+
+// attemptAt begins an attempt at a target.
+func (c *conn) attemptAt(t *Target, account string, may login.Capability) login.Attempt {
+	return login.Attempt{Protocol: protocol, Source: c.source, Account: account, System: systemOf(t), Capability: may}
+}
+
+// access is the one way to a target: it asks the Gate, and its answer is on record. By is the login that asks, c.grant or
+// what came of it. A grant that comes with granted is valid.
+func (c *conn) access(kind string, by login.Grant, a login.Attempt) (login.Grant, verdict, login.Reason) {
+	if c.srv.isDraining() {
+		if c.recordRefusal(kind, login.ReasonStopping, a) {
+			return login.Grant{}, stopped, login.ReasonStopping
+		}
+		return login.Grant{}, over, login.ReasonStopping
+	}
+	o := c.srv.gate.Access(c.ctx, by, a)
+	if o.Unanswerable() {
+		c.log.Error("ssh access not answered: no record could be made", "reason", string(o.Reason()))
+		c.end(endUnrecorded, "")
+		return login.Grant{}, over, o.Reason()
+	}
+	grant, ok := o.Accepted()
+	if !ok || !grant.Valid() || a.System.Name == "" {
+		c.srv.meter.Refused(kind, o.Reason())
+		if c.countRefusal() {
+			return login.Grant{}, refused, o.Reason()
+		}
+		return login.Grant{}, over, o.Reason()
+	}
+	return grant, granted, o.Reason()
 }
 
 // rejectGranted refuses what the rules would allow: the person may know why.
 func (c *conn) rejectGranted(nc ssh.NewChannel, grant login.Grant, a login.Attempt, why login.Reason, sentence string) {
-	c.srv.meter.Refused("direct-tcpip", why)
-	if c.note(login.Event{Event: "access", Result: login.Reject, Reason: why, Attempt: a, Grant: &grant}) && c.countRefusal() {
+	if c.refuseGranted("direct-tcpip", grant, a, why) {
 		_ = nc.Reject(ssh.Prohibited, sentence)
 	}
+}
+
+// refuseGranted records that something is refused which the rules would allow. When it returns false nothing is to be
+// answered.
+func (c *conn) refuseGranted(kind string, grant login.Grant, a login.Attempt, why login.Reason) bool {
+	c.srv.meter.Refused(kind, why)
+	return c.note(login.Event{Event: "access", Result: login.Reject, Reason: why, Attempt: a, Grant: &grant}) && c.countRefusal()
 }
 
 func systemOf(t *Target) login.System {
 	return login.System{Name: t.Name, Tags: t.Tags, Class: t.Class}
 }
 
-// session is one jump.
-type session struct {
-	c       *conn
-	target  *Target
-	grant   login.Grant // Access's, with the session's id and bounds
-	attempt login.Attempt
-	started time.Time
-
-	in, out atomic.Int64 // bytes from and to the client
-	active  atomic.Int64 // when a byte last moved, in nanoseconds since started
-
-	forced  atomic.Pointer[ending] // how somebody ended it
-	natural atomic.Pointer[ending] // which side closed first
-	cut     context.CancelFunc     // ends dialling and copying
-}
-
-// ending is why a session ended; detail is for the record.
-type ending struct {
-	why    login.Reason
-	detail string
-}
-
-// end ends the session; the first reason stands.
-func (s *session) end(why login.Reason, detail string) {
-	if why == endExit || why == endClientLost {
-		s.closed(why) // after the target has closed first, the client's leaving is no news
-	} else {
-		s.forced.CompareAndSwap(nil, &ending{why, detail})
-	}
-	s.cut()
-}
-
-// closed notes which side closed first.
-func (s *session) closed(why login.Reason) { s.natural.CompareAndSwap(nil, &ending{why: why}) }
-
-// ended returns how the session ended.
-func (s *session) ended() ending {
-	for _, p := range []*ending{s.forced.Load(), s.natural.Load()} {
-		if p != nil {
-			return *p
-		}
-	}
-	return ending{why: endExit}
-}
-
-func (s *session) info() SessionInfo {
-	return SessionInfo{
-		ID: s.grant.Session, Attempt: s.grant.Attempt, Person: s.grant.Person, Rule: s.grant.Rule, Source: s.c.source,
-		Target: s.target.Name, Class: s.target.Class, Started: s.started, BytesIn: s.in.Load(), BytesOut: s.out.Load(),
-	}
-}
-
-// run is the session's life from its start record to its end record.
-func (s *session) run(nc ssh.NewChannel) {
-	ctx, cancel := context.WithCancel(s.c.ctx)
-	defer cancel()
-	s.cut = cancel
-	if !s.c.note(s.event("session.start", login.Info, login.ReasonOK)) {
+// splice is the life of a session whose bytes are a target's own protocol: it is dialled, and bytes are copied and counted.
+func (s *session) splice(nc ssh.NewChannel, dial func(ctx context.Context) (net.Conn, error), facts ...login.Detail) {
+	ctx, ok := s.begin(facts...)
+	if !ok {
 		return
 	}
-	s.c.mu.Lock()
-	s.c.sessions[s] = struct{}{}
-	over := s.c.why
-	s.c.mu.Unlock()
-	if over != "" {
-		s.end(over, "") // the connection ended meanwhile, and did not know of this session
-	}
-	defer func() {
-		s.c.mu.Lock()
-		delete(s.c.sessions, s)
-		s.c.mu.Unlock()
-	}()
-	var once sync.Once
-	end := func() { once.Do(s.recordEnd) }
-	defer end() // also when something below panics
-
+	defer s.finish()
 	dialling, stop := context.WithTimeout(ctx, dialTimeout)
-	to, err := s.c.srv.dial(dialling, "tcp", s.target.Address)
+	to, err := dial(dialling)
 	stop()
 	if err != nil {
 		if ctx.Err() == nil { // else somebody ended it, and said why
 			s.end(endDialFailed, dialError(err))
 		}
-		end()
+		s.finish()
 		_ = nc.Reject(ssh.ConnectionFailed, s.target.Name+" cannot be reached from the gateway.")
 		return
 	}
@@ -207,120 +185,9 @@ func (s *session) run(nc ssh.NewChannel) {
 	s.copy(ctx, ch, requests, to)
 }
 
-// dialError is what is recorded of a failed dialling, which may name what no client should see.
-func dialError(err error) string { return cut(strings.ToValidUTF8(err.Error(), "?"), maxDestination) }
-
-// copy moves bytes both ways until both sides have closed or ctx ends. It returns when the client has confirmed the
-// channel's end, or has been cut off for not doing so.
-func (s *session) copy(ctx context.Context, ch ssh.Channel, requests <-chan *ssh.Request, to net.Conn) {
-	gone := make(chan struct{}) // closed when the channel is closed on both sides
-	s.c.run(func() {
-		defer close(gone)
-		ssh.DiscardRequests(requests)
-	})
-	// The window is shared by data and extended data, and is credited only for what is read.
-	s.c.run(func() { discard(ch.Stderr()) })
-	cutDone := make(chan struct{})
-	stopCut := context.AfterFunc(ctx, func() {
-		defer close(cutDone)
-		to.Close()
-		_ = ch.Close()
-		// A write to a client that gives no window is woken by the client's closing only.
-		s.c.await(gone)
-	})
-	stopLimits := s.watchLimits()
-
-	inDone := make(chan struct{})
-	s.c.run(func() {
-		defer close(inDone)
-		s.fromClient(ch, to)
-	})
-	s.toClient(ch, to)
-	linger := time.NewTimer(lingerAfterTarget)
-	select {
-	case <-inDone:
-	case <-ctx.Done():
-	case <-linger.C:
-	}
-	linger.Stop()
-	stopLimits()
-	if !stopCut() {
-		<-cutDone
-	}
-	to.Close()
-	_ = ch.Close()
-	s.c.await(gone)
-	<-inDone
-}
-
 // await waits for a client to confirm the end of a channel, and ends its connection if it does not.
 func (c *conn) await(gone <-chan struct{}) {
 	timer := time.AfterFunc(closeWait, func() { c.end(endStuck, "") })
 	defer timer.Stop()
 	<-gone
-}
-
-// watchLimits ends the session at the rule's idle time and longest time, and returns what stops watching.
-func (s *session) watchLimits() (stop func()) {
-	stop = func() {}
-	if most := s.grant.Max; most > 0 {
-		timer := time.AfterFunc(most-time.Since(s.started), func() { s.end(endMaxTime, "") })
-		stop = func() { timer.Stop() }
-	}
-	idle := s.grant.Idle
-	if idle <= 0 {
-		return stop
-	}
-	s.touch()
-	idleCtx, cancel := context.WithCancel(s.c.ctx)
-	var timer *time.Timer
-	ready := make(chan struct{})
-	timer = time.AfterFunc(idle, func() {
-		<-ready
-		left := idle - (time.Since(s.started) - time.Duration(s.active.Load()))
-		switch {
-		case idleCtx.Err() != nil:
-		case left <= 0:
-			s.end(endIdle, "")
-		default:
-			timer.Reset(left)
-		}
-	})
-	close(ready)
-	stopMax := stop
-	return func() {
-		stopMax()
-		cancel()
-		timer.Stop()
-	}
-}
-
-// touch notes that a byte moved.
-func (s *session) touch() { s.active.Store(int64(time.Since(s.started))) }
-
-func (s *session) event(name string, result login.Result, why login.Reason) login.Event {
-	return login.Event{
-		Event: name, Result: result, Reason: why, Attempt: s.attempt, Session: s.grant.Session, Grant: &s.grant,
-		Detail: []login.Detail{{Key: "address", Value: s.target.Address}},
-	}
-}
-
-func (s *session) recordEnd() {
-	e, lasted := s.ended(), time.Since(s.started)
-	in, out := s.in.Load(), s.out.Load()
-	result := login.Info
-	if e.why == endDialFailed {
-		result = login.Failed
-	}
-	ev := s.event("session.end", result, e.why)
-	ev.Detail = append(ev.Detail,
-		login.Detail{Key: "bytes_in", Value: strconv.FormatInt(in, 10)},
-		login.Detail{Key: "bytes_out", Value: strconv.FormatInt(out, 10)},
-		login.Detail{Key: "duration_ms", Value: strconv.FormatInt(lasted.Milliseconds(), 10)})
-	if e.detail != "" {
-		ev.Detail = append(ev.Detail, login.Detail{Key: "cause", Value: cut(e.detail, maxDestination)})
-	}
-	s.c.note(ev)
-	s.c.srv.meter.SessionEnded(e.why, in, out, lasted)
-	s.c.log.Info("ssh session ended", "session", s.grant.Session, "target", s.target.Name, "reason", string(e.why), "bytes_in", in, "bytes_out", out)
 }

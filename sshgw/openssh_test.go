@@ -31,6 +31,8 @@ type openSSH struct {
 	dir     string
 	account string
 	port    string // sshd's
+	// Whose recordings are sealed to, in the form of a file.
+	identity []byte
 }
 
 func startOpenSSH(t *testing.T) *openSSH {
@@ -121,6 +123,7 @@ PidFile none
 UsePAM no
 StrictModes no
 PermitRootLogin prohibit-password
+AcceptEnv LC_*
 Subsystem sftp internal-sftp
 `, port, o.dir))
 	if os.Getuid() == 0 {
@@ -227,7 +230,8 @@ func TestOpenSSHJump(t *testing.T) {
 				if !strings.HasPrefix(detail(rec, "ssh_client"), "SSH-2.0-OpenSSH_") {
 					t.Errorf("ssh_client is %q", detail(rec, "ssh_client"))
 				}
-				if n := strings.Count(r.asked, "\n"); n != 2 {
+				// ssh falls back to the password method, which is not judged.
+				if n := strings.Count(r.asked, "\n"); n != 2 && (x.in || n != 3) {
 					t.Errorf("asked %q, want two questions", r.asked)
 				}
 				if now := len(o.find("session.start")); (now > starts) != x.in {
@@ -294,12 +298,11 @@ func TestOpenSSHRefusals(t *testing.T) {
 		say     string
 	}{
 		{"shell", []string{"gw"}, "ssh", 1, how},
-		{"shell with a terminal", []string{"-tt", "gw"}, "ssh", 1, how},
 		{"exec", []string{"gw", "id"}, "ssh", 1, how},
 		{"sftp", []string{"gw"}, "sftp", 255, how},
 		{"jump to nowhere", []string{"-J", "gw", "nowhere"}, "ssh", 255, "You may not reach nowhere:22 through this gateway."},
 		{"jump to another port", []string{"-J", "gw", "-p", "80", "core-sw1"}, "ssh", 255, "You may not reach core-sw1:80 through this gateway."},
-		{"jump that has to be recorded", []string{"-J", "gw", "srv-recorded"}, "ssh", 255, "cannot be recorded"},
+		{"jump that has to be recorded", []string{"-J", "gw", "rule-recorded"}, "ssh", 255, "cannot be recorded"},
 		{"remote forwarding", []string{"-N", "-o", "ExitOnForwardFailure=yes", "-R", "0:127.0.0.1:22", "gw"}, "ssh", 255, "remote port forwarding failed"},
 		{"streamlocal forwarding", []string{"-N", "-o", "ExitOnForwardFailure=yes", "-R", "/tmp/x:127.0.0.1:22", "gw"}, "ssh", 255, "remote port forwarding failed"},
 	} {
@@ -348,7 +351,7 @@ func TestOpenSSHControlMaster(t *testing.T) {
 // PuTTY's plink logs in and jumps.
 func TestPlink(t *testing.T) {
 	o := startOpenSSH(t)
-	if r := o.plink(); !strings.Contains(r.stdout, "ssh -J alice@GATEWAY") || r.status != 1 {
+	if r := o.plink(); !strings.Contains(r.stdout, "alice, where to?") || r.status != 0 {
 		t.Errorf("shell: %+v", r)
 	}
 	if v := detail(o.last("login"), "ssh_client"); !strings.Contains(v, "PuTTY") {
@@ -388,7 +391,10 @@ func (o *openSSH) plink(args ...string) result {
 		o.await(x.prompt, func() bool { return strings.Contains(stderr.String(), x.prompt) })
 		io.WriteString(stdin, x.answer+"\n")
 	}
-	if slices.Contains(args, "-nc") {
+	if !slices.Contains(args, "-nc") {
+		o.await("the menu", func() bool { return strings.Contains(stdout.String(), "where to?") })
+		io.WriteString(stdin, "\x03")
+	} else {
 		o.await("an answer", func() bool { return stdout.String() != "" || strings.Contains(stderr.String(), "FATAL") })
 		stdin.Close()
 	}

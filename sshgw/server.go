@@ -18,10 +18,12 @@ import (
 
 	"sallyport/internal/login"
 	"sallyport/sshgw/door"
+	"sallyport/sshgw/outbound"
+	"sallyport/sshgw/relay"
 )
 
-// Gate is what the gateway needs of login.Gate. All methods are called concurrently; all but Key return when their
-// record is durable.
+// Gate is what the gateway needs of login.Gate. All methods are called concurrently; those that return an Outcome or a Receipt return when
+// their record is durable.
 type Gate interface {
 	Decide(ctx context.Context, a login.Attempt) login.Outcome
 	Access(ctx context.Context, gr login.Grant, a login.Attempt) login.Outcome
@@ -29,12 +31,20 @@ type Gate interface {
 	Note(ctx context.Context, e login.Event) (login.Receipt, error)
 	// Key has no side effects: the key is not proved yet.
 	Key(name string, wire []byte) (fingerprint string, registered bool)
-}
 
-// Lister is a Gate that can also say what Access would answer, without recording anything. With it, people who ask for a
-// shell are told which targets they may reach.
-type Lister interface {
-	Permits(gr login.Grant, sys login.System, c login.Capability) bool
+	// Lean accepts a login that leans on one before, and StepUp takes one more code of somebody who has logged in.
+	Lean(ctx context.Context, a login.Attempt) login.Outcome
+	StepUp(ctx context.Context, gr login.Grant, a login.Attempt) login.Outcome
+
+	// What follows records nothing and opens nothing: what Access would answer, whether the rule requires a recording, whether
+	// Lean would accept, and whether a login could open a trust window.
+	Foresee(gr login.Grant, sys login.System, c login.Capability) login.Reason
+	MustRecord(gr login.Grant, sys login.System) bool
+	Leans(a login.Attempt) bool
+	MayOpenWindow(name string) bool
+
+	// Certify makes the facts of a login certificate, on record.
+	Certify(ctx context.Context, gr login.Grant, a login.Attempt) (login.Certificate, login.Outcome)
 }
 
 // Meter counts. Its methods are called concurrently and must not block. All words are from fixed sets.
@@ -43,6 +53,7 @@ type Meter interface {
 	Login(reason login.Reason)                // a login that the Gate decided
 	Refused(kind string, reason login.Reason) // a channel or request that was refused, by type
 	SessionEnded(reason login.Reason, in, out int64, lasted time.Duration)
+	Legacy(target string) // a login at a target with algorithms that only old kit needs
 }
 
 type noMeter struct{}
@@ -51,6 +62,7 @@ func (noMeter) Dropped(string)                                         {}
 func (noMeter) Login(login.Reason)                                     {}
 func (noMeter) Refused(string, login.Reason)                           {}
 func (noMeter) SessionEnded(login.Reason, int64, int64, time.Duration) {}
+func (noMeter) Legacy(string)                                          {}
 
 // Options are what a Server is made of. All but Gate may be left zero.
 type Options struct {
@@ -59,6 +71,14 @@ type Options struct {
 	Log   *slog.Logger
 	Meter Meter
 	Dial  func(ctx context.Context, network, address string) (net.Conn, error)
+	// Vault is what is known of targets beyond the configuration. Nil: nothing.
+	Vault Vault
+	// HostCA certifies the gateway's host keys for targets, in recorded jumps; UserCA the keys by which it logs in at them.
+	HostCA, UserCA *outbound.CA
+	// LoginCA signs the certificates by which people come to the gateway again. Nil: none are issued.
+	LoginCA *outbound.CA
+	// LastUse tells when somebody was last at each target, for the menu. Nil: nobody knows.
+	LastUse func(ctx context.Context, person string) map[string]time.Time
 }
 
 // Server serves SSH. Order of calls: SetConfig, Serve for each listener, and at the end Drain. All methods may be
@@ -74,8 +94,20 @@ type Server struct {
 	starts    *door.Starts
 	penalties *door.Penalties
 	drops     dropLog
-	buffers   sync.Pool      // of *[copyBuffer]byte
+	buffers   relay.Buffers
 	running   sync.WaitGroup // connections
+	vault     Vault
+	hostCA    *outbound.CA
+	userCA    *outbound.CA
+	loginCA   *outbound.CA
+	lastUse   func(ctx context.Context, person string) map[string]time.Time
+
+	asking askers
+
+	unresolved chan struct{} // places for connections of load balancers that have not said for whom they are
+
+	certMu sync.Mutex
+	certs  map[string]heldCert // by target, of the configuration in force; guarded by certMu
 
 	// Lock order: Server.mu, conn.mu.
 	mu       sync.Mutex
@@ -88,8 +120,16 @@ func NewServer(o Options) *Server {
 	s := &Server{
 		gate: o.Gate, now: o.Now, log: o.Log, meter: o.Meter, dial: o.Dial,
 		starts: door.NewStarts(chance), penalties: door.NewPenalties(), conns: make(map[*conn]struct{}),
+		unresolved: make(chan struct{}, maxUnresolved),
+		asking:     askers{by: make(map[askerKey]chan struct{})},
 	}
-	s.buffers.New = func() any { return new([copyBuffer]byte) }
+	s.vault, s.hostCA, s.userCA, s.loginCA, s.lastUse = o.Vault, o.HostCA, o.UserCA, o.LoginCA, o.LastUse
+	if s.vault == nil {
+		s.vault = noVault{}
+	}
+	if s.lastUse == nil {
+		s.lastUse = func(context.Context, string) map[string]time.Time { return nil }
+	}
 	if s.now == nil {
 		s.now = time.Now
 	}
@@ -121,7 +161,10 @@ func (s *Server) SetConfig(c Config) error {
 	if err != nil {
 		return fmt.Errorf("ssh: %w", err)
 	}
+	s.certMu.Lock()
+	defer s.certMu.Unlock()
 	s.settings.Store(set)
+	s.certs = make(map[string]heldCert)
 	return nil
 }
 
@@ -141,7 +184,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		switch {
 		case err == nil:
 			pause = 0
-			s.admit(raw)
+			s.arrive(raw)
 			continue
 		case ctx.Err() != nil:
 			return nil
@@ -174,6 +217,7 @@ const (
 	dropNegotiation  dropReason = "no_common_algorithm"
 	dropNoAuth       dropReason = "no_login"
 	dropCrash        dropReason = "crash"
+	dropProxyHeader  dropReason = "no_proxy_header"
 )
 
 // admit takes a new connection in, or closes it before it costs more than that.
@@ -222,6 +266,7 @@ func (s *Server) admit(raw net.Conn) {
 
 // handle is a connection's whole life.
 func (s *Server) handle(c *conn, network netip.Prefix) {
+	defer c.wg.Wait()
 	defer c.close()
 	defer s.crashed(c)
 	chans, requests, drop := func() (chans newChannels, requests globalRequests, drop dropReason) {
@@ -356,7 +401,7 @@ func (s *Server) isDraining() bool {
 type Stats struct {
 	Connections int // in all
 	Starts      int // of them, not logged in
-	Sessions    int // open jumps
+	Sessions    int // open
 	Penalised   int // sources that are remembered for misbehaving
 }
 
@@ -380,7 +425,9 @@ type SessionInfo struct {
 	Rule     string
 	Source   netip.AddrPort
 	Target   string
+	Account  string
 	Class    string
+	Kind     string // jump, forward, shell, exec, sftp, scp, rsync, subsystem
 	Started  time.Time
 	BytesIn  int64 // from the client
 	BytesOut int64 // to the client
@@ -417,4 +464,19 @@ func (s *Server) sessions() []*session {
 		list = c.appendSessions(list)
 	}
 	return list
+}
+
+// Recheck ends sessions that today's rules would not open any more, and returns how many. It is called when rules, people or
+// their groups have changed.
+func (s *Server) Recheck() (ended int) {
+	for _, x := range s.sessions() {
+		why := s.gate.Foresee(x.grant, systemOf(x.target), x.attempt.Capability)
+		switch why {
+		case login.ReasonOK, login.ReasonStepUp, login.ReasonTrustOver, login.ReasonStopping: // a window's end ends no session
+			continue
+		}
+		x.end(endRules, string(why))
+		ended++
+	}
+	return ended
 }

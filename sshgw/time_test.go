@@ -379,8 +379,8 @@ func TestSilentSession(t *testing.T) {
 			t.Fatal(err)
 		}
 		ssh.DiscardRequests(requests)
-		if d := time.Since(start); d != explainWait {
-			t.Errorf("lived %v, want %v", d, explainWait)
+		if d := time.Since(start); d != startWait {
+			t.Errorf("lived %v, want %v", d, startWait)
 		}
 	})
 }

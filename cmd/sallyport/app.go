@@ -196,7 +196,7 @@ func openApp(ctx context.Context, cfg *config.Config, logger *slog.Logger, now f
 		},
 		Seal:   func(change []byte) []byte { return a.ring.Seal(changePurpose, "", change) },
 		System: a.findSystem, End: a.endSession, Change: a.change, Firsts: a.firsts,
-		Examine: a.examine, Directory: a.directoryGroups,
+		Examine: a.examine, Directory: a.directoryGroups, Targets: targets{a},
 	})
 	return a, nil
 }
@@ -295,10 +295,13 @@ func (a *app) loadRoster(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	return a.store.Keys(ctx, func(k login.Key) error {
+	if err := a.store.Keys(ctx, func(k login.Key) error {
 		a.gate.Apply(login.Change{PutKey: &k})
 		return nil
-	})
+	}); err != nil {
+		return err
+	}
+	return a.loadTargets(ctx)
 }
 
 // useSystems makes the systems of a configuration known to the verbs.

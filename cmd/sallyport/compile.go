@@ -3,13 +3,15 @@ package main
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"sallyport/internal/config"
 	"sallyport/internal/firstfactor"
 	"sallyport/internal/login"
+	"sallyport/internal/policy"
+	"sallyport/internal/recording"
 	"sallyport/radiusd"
 	"sallyport/radiusd/attr"
 	"sallyport/sshgw"
@@ -79,11 +81,6 @@ func unsupported(cfg *config.Config) config.Problems {
 	if cfg.Database != nil {
 		refuse("database", "a shared database is not served by this version", "leave it out: SQLite in the data folder")
 	}
-	for _, t := range cfg.SSH.Targets {
-		if t.Via != "" {
-			problems = append(problems, t.Problem("a way through another target is not served by this version", "leave `via` out"))
-		}
-	}
 	if len(cfg.Audit.Witnesses) > 0 {
 		refuse("audit.witnesses", "witnesses are not served by this version", "leave them out, and keep the output of `sallyport audit checkpoint` elsewhere")
 	}
@@ -110,10 +107,31 @@ const defaultInvalidUser = 5 * time.Second
 
 // checkReplies finds what is wrong with a configuration beyond its form.
 func checkReplies(cfg *config.Config) config.Problems {
-	problems := unsupported(cfg)
+	problems := append(unsupported(cfg), checkTargets(cfg)...)
+	problems = append(problems, checkRecording(cfg)...)
 	for _, r := range cfg.Rules {
 		_, ps := replyOf(r)
 		problems = append(problems, ps...)
+	}
+	return problems
+}
+
+// checkRecording finds recipients that nothing can be sealed to, and rules that require what nobody could read.
+func checkRecording(cfg *config.Config) config.Problems {
+	var problems config.Problems
+	r := cfg.Recording
+	if len(r.Recipients) > 0 {
+		if _, err := recording.ParseRecipients(r.Recipients); err != nil {
+			problems = append(problems, r.Under("recipients").Problem(err.Error(), "`age-keygen -y auditor.key` prints it"))
+		}
+		return problems
+	}
+	for _, rule := range cfg.Rules {
+		overSSH := slices.ContainsFunc(rule.Policy.May, func(c policy.Capability) bool { return c != policy.Login })
+		if rule.Record == config.RecordRequired && overSSH {
+			problems = append(problems, rule.Under("record").Problem("recordings are required, and nobody is named who could read them",
+				"recording: {recipients: [age1...]}: the public key of an auditor, which `age-keygen` makes"))
+		}
 	}
 	return problems
 }
@@ -132,41 +150,4 @@ func compile(cfg *config.Config, log *slog.Logger) (*radiusd.Config, sshgw.Confi
 	// A server that serves nobody judges the SSH part.
 	errs = append(errs, sshgw.NewServer(sshgw.Options{}).SetConfig(sc))
 	return rc, sc, errors.Join(errs...)
-}
-
-// jumpOf is what a jump to the target means. Where nothing is said it goes through as it is, counted and not recorded.
-func jumpOf(t config.Target) string { return cmp.Or(t.Jump, sshgw.Opaque.String()) }
-
-func sshConfig(cfg *config.Config) (sshgw.Config, error) {
-	s := cfg.SSH
-	sc := sshgw.Config{
-		GraceFirst: s.Grace.First, GraceSecond: s.Grace.Second,
-		MaxStartups:     sshgw.Startups{Begin: s.MaxStartups.Start, Rate: s.MaxStartups.Rate, Full: s.MaxStartups.Full},
-		PerSourceStarts: s.PerSourceStarts, MaxChannels: s.MaxChannels,
-		KeepaliveEvery: s.Keepalive.Every, KeepaliveMisses: s.Keepalive.Misses,
-		Penalties: sshgw.Penalties{
-			Off: !s.Penalties.On, AuthFail: s.Penalties.AuthFail, NoAuth: s.Penalties.NoAuth,
-			GraceExceeded: s.Penalties.GraceExceeded, Crash: s.Penalties.Crash, Min: s.Penalties.Min, Max: s.Penalties.Max,
-		},
-	}
-	if s.Prompts == config.TwoRounds {
-		sc.Prompts = sshgw.TwoRounds
-	}
-	for _, path := range s.HostKeys {
-		key, err := sshgw.LoadHostKey(path)
-		if err != nil {
-			return sc, fmt.Errorf("ssh.host_keys: %w", err)
-		}
-		sc.HostKeys = append(sc.HostKeys, key)
-	}
-	for _, t := range s.Targets {
-		jump, err := sshgw.ParseJumpMode(jumpOf(t))
-		if err != nil {
-			return sc, config.Problems{t.Problem(err.Error(), "")}
-		}
-		sc.Targets = append(sc.Targets, sshgw.Target{
-			Name: t.Name, Address: t.Address, Account: t.Account, Class: classOf(t.Class), Tags: t.Tags, Jump: jump,
-		})
-	}
-	return sc, nil
 }

@@ -126,7 +126,7 @@ func prepareDemo(ctx context.Context, dir string, target *demoTarget) (*demoInfo
 		return nil, nil, err
 	}
 	info.Secret = strings.TrimSpace(string(secret))
-	if err := os.WriteFile(made.Config, []byte(demoConfig(info)), 0o600); err != nil {
+	if err := os.WriteFile(made.Config, []byte(demoConfig(info, made.Recipient)), 0o600); err != nil {
 		return nil, nil, err
 	}
 	cfg, err := config.Load(made.Config, func(string) (string, bool) { return "", false })
@@ -148,7 +148,7 @@ func prepareDemo(ctx context.Context, dir string, target *demoTarget) (*demoInfo
 }
 
 // demoConfig is the demo's configuration: free ports, the built-in target, and a reply that can be seen to arrive.
-func demoConfig(info *demoInfo) string {
+func demoConfig(info *demoInfo, recipient string) string {
 	return fmt.Sprintf(`# Configuration of a demo. It is gone when the demo ends.
 data: ./data
 node: demo
@@ -161,6 +161,7 @@ ssh:
   listen: ["127.0.0.1:0"]
   targets:
     - {name: %s, address: %q, account: %s, jump: opaque, class: privileged-internal, tags: [network]}
+recording: {recipients: [%s], low_water: 0}
 rules:
   - name: network team
     groups: [network]
@@ -172,7 +173,7 @@ rules:
     max: 12h
     reply: {Class: [network], Cisco-AVPair: ["shell:priv-lvl=15"]}
 metrics: {listen: "127.0.0.1:0"}
-`, info.Target, info.TargetHost, info.Account)
+`, info.Target, info.TargetHost, info.Account, recipient)
 }
 
 // complete fills in what is known only when the gateway listens.

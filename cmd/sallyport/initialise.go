@@ -19,6 +19,7 @@ import (
 	"sallyport/internal/admin"
 	"sallyport/internal/audit"
 	"sallyport/internal/config"
+	"sallyport/internal/recording"
 	"sallyport/internal/seal"
 	"sallyport/sshgw"
 )
@@ -28,7 +29,8 @@ func (c *cli) initCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "init DIR", Short: "Make a configuration, keys and a database", Args: cobra.ExactArgs(1),
 		Long: `Writes DIR/sallyport.yaml, commented, and all that serve needs on loopback: keys and an empty database in
-DIR/data, and a RADIUS client for this machine with a secret of its own. It replaces nothing, and asks nothing.`,
+DIR/data, a RADIUS client for this machine with a secret of its own, and DIR/auditor.key, which reads recordings of sessions and
+belongs somewhere else. It replaces nothing, and asks nothing.`,
 		Example: "  sallyport init /etc/sallyport\n  sallyport -c /etc/sallyport/sallyport.yaml serve",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			values := config.SampleValues{Node: node}
@@ -47,13 +49,14 @@ DIR/data, and a RADIUS client for this machine with a secret of its own. It repl
 			if c.json {
 				return c.printJSON(made)
 			}
-			_, err = fmt.Fprintf(c.stdout, `made %s, with keys and a database in %s
+			_, err = fmt.Fprintf(c.stdout, `made %[1]s, with keys and a database in %[2]s
+move %[3]s off this machine, to the auditors: it reads recordings of sessions, and the gateway does not need it
 next:
   export SALLYPORT_CONFIG=%[1]s
   sallyport user add alice --group network --password
   sallyport token enrol alice
   sallyport serve
-`, made.Config, made.Data)
+`, made.Config, made.Data, made.AuditorKey)
 			return err
 		},
 	}
@@ -66,7 +69,13 @@ type initialised struct {
 	Config    string `json:"config"`
 	Data      string `json:"data"`
 	PublicKey string `json:"public_key"`
+
+	AuditorKey string `json:"auditor_key"` // file of the key that reads recordings
+	Recipient  string `json:"recipient"`   // its public half
 }
+
+// auditorFile is the name of the auditor's key as long as it lies beside the configuration.
+const auditorFile = "auditor.key"
 
 // notOrigin is what a log's origin, the name of its key, should not hold.
 var notOrigin = regexp.MustCompile(`[^A-Za-z0-9.-]+`)
@@ -77,7 +86,8 @@ func initialise(ctx context.Context, dir, node string, values config.SampleValue
 		return made, err
 	}
 	file, p := filepath.Join(dir, "sallyport.yaml"), layout(filepath.Join(dir, "data"))
-	for _, there := range []string{file, p.data} {
+	made.AuditorKey = filepath.Join(dir, auditorFile)
+	for _, there := range []string{file, p.data, made.AuditorKey} {
 		if _, err := os.Lstat(there); !errors.Is(err, fs.ErrNotExist) {
 			return made, hintf("choose another folder, or move it away", "%s is there already: init replaces nothing", there)
 		}
@@ -87,7 +97,7 @@ func initialise(ctx context.Context, dir, node string, values config.SampleValue
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, os.RemoveAll(p.data), removeIfThere(file))
+			err = errors.Join(err, os.RemoveAll(p.data), removeIfThere(file), removeIfThere(made.AuditorKey))
 		}
 	}()
 	for _, folder := range []string{p.data, p.keys, p.journal} {
@@ -104,10 +114,21 @@ func initialise(ctx context.Context, dir, node string, values config.SampleValue
 	if _, err := sshgw.CreateHostKey(p.hostKey); err != nil {
 		return made, err
 	}
+	if _, err := createAuthorities(p); err != nil {
+		return made, err
+	}
 	secret := []byte(rand.Text() + rand.Text()[:6] + "\n") // 160 bits, 32 characters
 	if err := writeNew(filepath.Join(p.keys, "radius-local.secret"), secret, 0o600); err != nil {
 		return made, err
 	}
+	var auditor []byte
+	if auditor, made.Recipient, err = recording.NewIdentity(time.Now()); err != nil {
+		return made, err
+	}
+	if err := writeNew(made.AuditorKey, auditor, 0o600); err != nil {
+		return made, err
+	}
+	values.Recipient = made.Recipient
 	values.SecretFile = filepath.Join("data", "keys", "radius-local.secret")
 	if err := writeNew(file, config.Sample(values), 0o600); err != nil {
 		return made, err

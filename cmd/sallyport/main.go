@@ -1,3 +1,9 @@
+// Old switches have RSA host keys below 1,024 bits, and this lets crypto/rsa take them at all. The floors are our own:
+// sshgw/outbound for targets (2,048 bits, less only where a target's algorithms say so), 2,048 for people's keys and the
+// gateway's, 1,024 for TLS peers.
+//
+//go:debug rsa1024min=0
+
 // Command sallyport is a second-factor gateway: a RADIUS server and an SSH bastion that ask privileged people for a
 // one-time code, and a record that proves who was let in.
 //

@@ -30,6 +30,7 @@ type metrics struct {
 	dropped  *prometheus.CounterVec
 	refused  *prometheus.CounterVec
 	ended    *prometheus.CounterVec
+	legacy   *prometheus.CounterVec
 	bytes    *prometheus.CounterVec
 	reloads  *prometheus.CounterVec
 
@@ -53,11 +54,12 @@ func newMetrics(a *app) *metrics {
 		dropped: counter("ssh_connections_dropped_total", "SSH connections that ended before a login, by reason", "reason"),
 		refused: counter("ssh_refused_total", "SSH channels and requests that were refused, by kind and reason", "kind", "reason"),
 		ended:   counter("ssh_sessions_ended_total", "SSH sessions that ended, by reason", "reason"),
+		legacy:  counter("ssh_target_logins_legacy_total", "Logins at targets with algorithms that only old kit needs, by target", "target"),
 		bytes:   counter("ssh_session_bytes_total", "Bytes of ended SSH sessions, by direction", "direction"),
 		reloads: counter("config_reloads_total", "Reloads of the configuration, by result", "result"),
 	}
 	r.MustRegister(
-		m.replies, m.latency, m.drops, m.resends, m.queue, m.logins, m.dropped, m.refused, m.ended, m.bytes, m.reloads,
+		m.replies, m.latency, m.drops, m.resends, m.queue, m.logins, m.dropped, m.refused, m.ended, m.legacy, m.bytes, m.reloads,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "sallyport_audit_records", Help: "Records in the audit log",
@@ -133,6 +135,9 @@ func (m *metrics) SessionEnded(reason login.Reason, in, out int64, _ time.Durati
 	m.bytes.WithLabelValues("in").Add(float64(in))
 	m.bytes.WithLabelValues("out").Add(float64(out))
 }
+
+// Legacy counts logins at targets with algorithms that only old kit needs.
+func (m *metrics) Legacy(target string) { m.legacy.WithLabelValues(target).Inc() }
 
 // serveMetrics answers /metrics and /healthz until ctx ends.
 func serveMetrics(ctx context.Context, l net.Listener, m *metrics, a *app) error {

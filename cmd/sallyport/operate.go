@@ -165,32 +165,3 @@ func (c *cli) statusCommand() *cobra.Command {
 		},
 	}
 }
-
-// TargetRow is an SSH target in a list.
-type TargetRow struct {
-	Name    string   `json:"name"`
-	Address string   `json:"address"`
-	Account string   `json:"account,omitempty"`
-	Class   string   `json:"class"`
-	Tags    []string `json:"tags"`
-	Jump    string   `json:"jump"`
-}
-
-func (c *cli) targetCommand() *cobra.Command {
-	return noun("target", "SSH targets behind the gateway", &cobra.Command{
-		Use: "list", Short: "List the SSH targets of the configuration", Args: cobra.NoArgs, Example: "  sallyport target list",
-		RunE: func(*cobra.Command, []string) error {
-			cfg, err := c.load()
-			if err != nil {
-				return err
-			}
-			rows := make([]TargetRow, 0, len(cfg.SSH.Targets))
-			for _, t := range cfg.SSH.Targets {
-				rows = append(rows, TargetRow{Name: t.Name, Address: t.Address, Account: t.Account, Class: classOf(t.Class), Tags: append([]string{}, t.Tags...), Jump: jumpOf(t)})
-			}
-			return printList(c, rows, []string{"TARGET", "ADDRESS", "ACCOUNT", "CLASS", "TAGS", "JUMP"}, func(t TargetRow) []string {
-				return []string{t.Name, t.Address, t.Account, t.Class, strings.Join(t.Tags, ","), t.Jump}
-			})
-		},
-	})
-}

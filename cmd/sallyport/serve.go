@@ -156,6 +156,9 @@ func (c *cli) serve(ctx context.Context, cfg *config.Config, o serveOptions) (er
 	defer func() { err = errors.Join(err, a.close()) }()
 	g := &gateway{app: a, cli: c, since: time.Now().UTC(), metrics: newMetrics(a), doors: &doors{app: a, log: o.log}}
 	defer g.doors.close()
+	if err := g.ensureAuthorities(admin.WithActor(ctx, admin.Actor{Name: admin.UserName(os.Getuid()), Road: "daemon"})); err != nil {
+		return err
+	}
 	if err := g.build(cfg); err != nil {
 		return err
 	}
@@ -222,7 +225,22 @@ func (g *gateway) build(cfg *config.Config) error {
 			return err
 		}
 	}
-	g.ssh = sshgw.NewServer(sshgw.Options{Gate: g.gate, Now: time.Now, Log: g.slog.With("part", "ssh"), Meter: g.metrics})
+	hostCA, err := g.hostCA()
+	if err != nil {
+		return err
+	}
+	userCA, err := g.userCA()
+	if err != nil {
+		return err
+	}
+	loginCA, err := g.loginCA()
+	if err != nil {
+		return err
+	}
+	g.ssh = sshgw.NewServer(sshgw.Options{
+		Gate: g.gate, Now: time.Now, Log: g.slog.With("part", "ssh"), Meter: g.metrics,
+		Vault: targetVault{g.app}, HostCA: hostCA, UserCA: userCA, LoginCA: loginCA, LastUse: g.lastUse,
+	})
 	g.killSSH = g.ssh.Kill
 	return g.ssh.SetConfig(sc)
 }
@@ -323,6 +341,9 @@ func (g *gateway) sweep(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
+		if n := g.ssh.Recheck(); n > 0 {
+			g.slog.Warn("SSH sessions were ended that the rules no longer permit", "sessions", n)
+		}
 		ended, err := g.admin.Sweep(ctx)
 		if err != nil {
 			g.slog.Error("sessions of people whose time is over were not ended", "error", err)
@@ -408,7 +429,11 @@ func (g *gateway) swap(ctx context.Context, old *config.Config) (Reloaded, error
 	opened.commit()
 	g.gate.SetPolicy(gatePolicy(cfg))
 	g.useSystems(cfg)
-	return r, errors.Join(g.radius.SetConfig(rc), g.ssh.SetConfig(sc))
+	err = errors.Join(g.radius.SetConfig(rc), g.ssh.SetConfig(sc))
+	if n := g.ssh.Recheck(); n > 0 {
+		g.slog.Warn("SSH sessions were ended that the rules no longer permit", "sessions", n)
+	}
+	return r, err
 }
 
 // needRestart names the settings that differ and are read at the start only.

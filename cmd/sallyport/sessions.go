@@ -40,17 +40,25 @@ func (a *app) findLogin(ctx context.Context, name, system string) (attempt strin
 }
 
 func (c *cli) sessionCommand() *cobra.Command {
-	return noun("session", "Live sessions: SSH, and those that VPNs account for", c.sessionList(), c.sessionKill(), c.sessionRefresh())
+	return noun("session", "Sessions, live and past: SSH with its recordings, and those that VPNs account for",
+		c.sessionList(), c.sessionShow(), c.sessionPlay(), c.sessionSearch(), c.sessionKill(), c.sessionRefresh(), c.sessionTrust())
 }
 
 func (c *cli) sessionList() *cobra.Command {
 	var in admin.SessionList
+	var past pastFlags
 	cmd := &cobra.Command{
-		Use: "list", Short: "List the live sessions", Args: cobra.NoArgs,
+		Use: "list", Short: "List the live sessions, or past ones", Args: cobra.NoArgs,
 		Long: `Lists the SSH sessions of this gateway, and the sessions that RADIUS clients report by accounting, the oldest first.
-SEEN is when a RADIUS client last reported it.`,
-		Example: "  sallyport session list\n  sallyport session list --person alice --json",
+SEEN is when a RADIUS client last reported it. With --past: those on record, the newest --limit of them, live ones too.`,
+		Example: "  sallyport session list\n  sallyport session list --person alice --json\n  sallyport session list --past --since 48h --system core-sw1",
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if past.on {
+				return c.listPast(cmd, &past, in)
+			}
+			if past.since != "" || past.until != "" || cmd.Flags().Changed("limit") {
+				return usageError{hintf("session list --past", "--since, --until and --limit are about past sessions")}
+			}
 			var list []login.Session
 			if err := c.with(cmd, func(caller admin.Caller) error { return caller.Call(cmd.Context(), "session.list", in, &list) }); err != nil {
 				return err
@@ -70,6 +78,9 @@ SEEN is when a RADIUS client last reported it.`,
 	}
 	cmd.Flags().StringVar(&in.Person, "person", "", "only those of this person")
 	cmd.Flags().StringVar(&in.System, "system", "", "only those at this system")
+	cmd.Flags().BoolVar(&past.on, "past", false, "those on record, not only the live ones")
+	past.add(cmd)
+	cmd.Flags().IntVar(&past.in.Limit, "limit", 50, "the newest `N` only, 0 for all")
 	_ = cmd.RegisterFlagCompletionFunc("person", c.completePeople)
 	return cmd
 }

@@ -321,15 +321,16 @@ func TestEverythingElseOverSSHIsRefused(t *testing.T) {
 		reason  login.Reason
 	}{
 		{"a shell", "ssh", []string{"-T", "alice@gw"}, "ssh -J alice@GATEWAY", login.ReasonCapability},
-		{"a command", "ssh", []string{"alice@gw", "id"}, "opens no sessions", login.ReasonCapability},
-		{"sftp", "sftp", []string{"-o", "BatchMode=no", "-b", "/dev/null", "alice@gw"}, "opens no sessions", login.ReasonCapability},
+		{"a command", "ssh", []string{"alice@gw", "id"}, "ssh alice@TARGET@GATEWAY", login.ReasonCapability},
+		{"sftp", "sftp", []string{"-o", "BatchMode=no", "-b", "/dev/null", "alice@gw"}, "ssh alice@TARGET@GATEWAY", login.ReasonCapability},
 		{"-W to another port", "ssh", []string{"-W", "core-sw1:23", "alice@gw"}, "You may not reach core-sw1:23", login.ReasonNoTarget},
 		{"-W to elsewhere", "ssh", []string{"-W", "127.0.0.1:22", "alice@gw"}, "You may not reach 127.0.0.1:22", login.ReasonNoTarget},
 		{"-R", "ssh", []string{"-o", "ExitOnForwardFailure=yes", "-N", "-R", "127.0.0.1:" + free + ":127.0.0.1:1", "alice@gw"}, "remote port forwarding failed", login.ReasonCapability},
 		{"-J to a target that no rule gives", "ssh", []string{"-J", "alice@gw", "secret-srv", "id"}, "You may not reach secret-srv:22", login.ReasonNoRule},
 		{"-J to a target that is none", "ssh", []string{"-J", "alice@gw", "elsewhere", "id"}, "You may not reach elsewhere:22", login.ReasonNoTarget},
-		{"-J to a recorded target", "ssh", []string{"-J", "alice@gw", "taped", "id"}, "cannot be recorded", login.ReasonRecording},
-		{"a jump by the user name", "ssh", []string{"alice@core-sw1@gw", "id"}, "ssh -J PERSON@GATEWAY ACCOUNT@TARGET", "user_name_form"},
+		{"a command at a target without a right to it", "ssh", []string{"alice@secret-srv@gw", "id"}, "You may not reach secret-srv", login.ReasonNoRule},
+		{"a command at a target that is none", "ssh", []string{"alice@elsewhere@gw", "id"}, "You may not reach elsewhere", login.ReasonNoTarget},
+		{"a command without an account", "ssh", []string{"alice@core-sw1@gw", "id"}, "core-sw1 has no account of its own", "account_not_served"},
 	} {
 		stdout, stderr, status := s.as(alice.password, alice.code(), c.program, c.args...)
 		if status == 0 || !strings.Contains(stdout+stderr, c.say) || strings.Contains(stdout, "uid=") {

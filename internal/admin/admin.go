@@ -7,6 +7,7 @@ package admin
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -106,6 +107,7 @@ type Options struct {
 	Change    Changer                                // nil: nor changed
 	Firsts    func() []string                        // first factors that are configured
 	Examine   func(ExplainPacket) (Examined, error)  // takes a RADIUS packet apart; nil: that cannot be done here
+	Targets   Targets                                // nil: there are none
 	// Directory returns what somebody's directory knows of his groups; nil: the Gate's is asked.
 	Directory func(ctx context.Context, name string) (groups []string, asked bool, err error)
 }
@@ -117,6 +119,9 @@ type Service struct {
 	streams map[string]stream
 
 	mu sync.Mutex // serialises the verbs that change something
+
+	alertMu sync.Mutex
+	alerts  map[string]time.Time // guarded by alertMu: when a host key was last warned of
 
 	swept map[string]int // Sweep's own: how often the end of a session was asked for
 }
@@ -134,13 +139,19 @@ func New(o Options) *Service {
 	if o.Directory == nil {
 		o.Directory = o.Gate.DirectoryGroups
 	}
-	s := &Service{Options: o, verbs: make(map[string]verb), streams: make(map[string]stream)}
+	if o.Targets == nil {
+		o.Targets = noTargets{}
+	}
+	s := &Service{Options: o, verbs: make(map[string]verb), streams: make(map[string]stream), alerts: make(map[string]time.Time)}
 	s.userVerbs()
 	s.tokenVerbs()
 	s.keyVerbs()
 	s.auditVerbs()
 	s.sessionVerbs()
+	s.trustVerbs()
+	s.recordingVerbs()
 	s.explainVerbs()
+	s.targetVerbs()
 	return s
 }
 
@@ -248,6 +259,11 @@ type change struct {
 	event   string
 	person  string
 	kind    login.PersonKind
+	result  audit.Result // zero: info
+	reason  login.Reason // empty: ok
+	system  string       // empty: the gateway
+	class   string       // the system's
+	account string       // at the system
 	detail  []audit.Detail
 	effects []audit.Effect
 	factors []audit.Factor
@@ -258,8 +274,9 @@ type change struct {
 func (s *Service) commit(ctx context.Context, c change) (Done, error) {
 	actor := actorOf(ctx)
 	rec := &audit.Record{
-		Time: s.Now(), Event: c.event, Result: audit.Info, Reason: string(login.ReasonOK), Person: c.person,
-		PersonKind: string(c.kind), Login: c.person, Protocol: "admin", Source: actor.Road, System: login.GatewaySystem,
+		Time: s.Now(), Event: c.event, Result: cmp.Or(c.result, audit.Info), Reason: string(cmp.Or(c.reason, login.ReasonOK)), Person: c.person,
+		PersonKind: string(c.kind), Login: c.person, Protocol: "admin", Source: actor.Road,
+		System: cmp.Or(c.system, login.GatewaySystem), Class: c.class, Account: c.account,
 		Factors: c.factors, Effects: c.effects,
 		Detail: append([]audit.Detail{{Key: "actor", Value: actor.Name}}, c.detail...),
 	}

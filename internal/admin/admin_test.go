@@ -498,12 +498,13 @@ func TestSocket(t *testing.T) {
 	// A tail shows what comes, and does not keep the daemon from stopping.
 	tailed, seen := make(chan error, 1), make(lines, 10)
 	go func() { tailed <- client.Stream(t.Context(), "audit.tail", AuditSearch{}, seen) }()
-	d.do("user.disable", PersonIn{"alice"}, nil)
-	for line := range seen {
-		if strings.Contains(line, `"event":"user.disable"`) {
-			break
-		}
+	for found := false; !found; { // the tail may begin after the first ones
 		d.do("user.disable", PersonIn{"alice"}, nil)
+		select {
+		case line := <-seen:
+			found = strings.Contains(line, `"event":"user.disable"`)
+		case <-time.After(10 * time.Millisecond):
+		}
 	}
 	stop()
 	if err := <-served; err != nil {

@@ -52,6 +52,8 @@ type SessionList struct {
 
 func (s *Service) sessionVerbs() {
 	Handle(s, "session.list", s.sessionList)
+	Handle(s, "session.past", s.sessionPast)
+	Handle(s, "session.show", s.sessionShow)
 	Handle(s, "session.kill", s.sessionKill)
 	Handle(s, "session.refresh", s.sessionRefresh)
 }

@@ -317,21 +317,22 @@ func isHash(s string) bool {
 
 // Filter says which records are wanted. A blank field wants all.
 type Filter struct {
-	Person string
-	System string
-	Event  string // "session" also wants "session.start" and "session.end"
-	Source string
-	Result Result
-	Since  time.Time // the first moment
-	Until  time.Time // the first moment no more
-	Limit  int       // how many at most, 0: all; for the caller to count, Match does not look at it
+	Person  string
+	System  string
+	Event   string // "session" also wants "session.start" and "session.end"
+	Source  string
+	Session string
+	Result  Result
+	Since   time.Time // the first moment
+	Until   time.Time // the first moment no more
+	Limit   int       // how many at most, 0: all; for the caller to count, Match does not look at it
 }
 
 // Match reports whether rec is wanted.
 func (f Filter) Match(rec *Record) bool {
 	is := func(want, have string) bool { return want == "" || want == have }
 	family := strings.HasPrefix(rec.Event, f.Event) && strings.HasPrefix(rec.Event[len(f.Event):], ".")
-	return is(f.Person, rec.Person) && is(f.System, rec.System) && is(f.Source, rec.Source) &&
+	return is(f.Person, rec.Person) && is(f.System, rec.System) && is(f.Source, rec.Source) && is(f.Session, rec.Session) &&
 		is(string(f.Result), string(rec.Result)) && (is(f.Event, rec.Event) || family) &&
 		(f.Since.IsZero() || !rec.Time.Before(f.Since)) && (f.Until.IsZero() || rec.Time.Before(f.Until))
 }

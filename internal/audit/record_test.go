@@ -352,6 +352,8 @@ func TestFilter(t *testing.T) {
 	}{
 		{Filter{}, true},
 		{Filter{Person: "alice", System: "vpn-leeds", Source: "10.20.0.17", Result: Accept, Event: "session.end"}, true},
+		{Filter{Session: rec.Session}, true},
+		{Filter{Session: rec.Session + "x"}, false},
 		{Filter{Person: "alic"}, false},
 		{Filter{System: "vpn"}, false},
 		{Filter{Source: "10.20.0.1"}, false},

@@ -36,18 +36,19 @@ type (
 
 // Config is one whole configuration, checked, with its defaults filled in.
 type Config struct {
-	File     string    `key:"-"` // as it was given
-	Data     string    // folder of database, keys and recordings
-	Database *Database // nil: SQLite in Data
-	Node     string    // this gateway's name in the records; empty: the machine's
-	Log      Log
-	Login    Login
-	RADIUS   RADIUS
-	SSH      SSH
-	Rules    []Rule
-	Audit    Audit
-	Console  Console
-	Metrics  Metrics
+	File      string    `key:"-"` // as it was given
+	Data      string    // folder of database, keys and recordings
+	Database  *Database // nil: SQLite in Data
+	Node      string    // this gateway's name in the records; empty: the machine's
+	Log       Log
+	Login     Login
+	RADIUS    RADIUS
+	SSH       SSH
+	Recording Recording
+	Rules     []Rule
+	Audit     Audit
+	Console   Console
+	Metrics   Metrics
 
 	Warnings []Problem `key:"-"` // what may be meant, and should be known
 }
@@ -201,6 +202,8 @@ type SSH struct {
 	Penalties       Penalties
 	MaxChannels     int // of one connection
 	Keepalive       Keepalive
+	UserCA          string   `key:"user_ca"` // file with public keys of CAs, one a line; empty: none
+	ProxyProtocol   []string // prefixes of load balancers that say for whom they connect
 	Targets         []Target
 }
 
@@ -239,13 +242,31 @@ type Target struct {
 	Address    string   // host:port
 	Account    string   // at the target
 	Credential string   // agent, key, password, ca, ask; empty: not said
-	HostKeys   []string `key:"host_key"` // fingerprints or public keys; empty: to be approved
+	HostKeys   []string `key:"host_key"` // fingerprints or public keys, each perhaps after @revoked; empty: to be approved
 	Algorithms []string // modern, legacy, or names of algorithms
 	Jump       string   // recorded, opaque, off; empty: not said
 	Class      string
 	Tags       []string
-	Ports      []int  // further ports that may be reached at it
-	Via        string // another target through which it is reached
+	Ports      []string // further ports that may be reached at it, see ParsePorts
+	Accounts   []string // further accounts that people may name
+	Via        string   // another target through which it is reached
+}
+
+// What happens to a session whose recording reaches a limit of size or space.
+const (
+	OnLimitEnd  = "end"  // the session ends
+	OnLimitStop = "stop" // the recording ends, and that is on record; where a rule requires recording, the session ends all the same
+)
+
+// Recording is how sessions are recorded. Without Recipients none is.
+type Recording struct {
+	Pos        `key:"-"`
+	Recipients []string // public keys of the auditors: age1...
+	Dir        string
+	Input      bool   // what is typed, passwords too
+	MaxBytes   int64  // of one session's recording
+	LowWater   int64  // bytes that have to be free for a new recording
+	OnLimit    string // OnLimitEnd, OnLimitStop
 }
 
 // Whether a rule's sessions are recorded.

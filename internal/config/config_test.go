@@ -162,7 +162,7 @@ func TestEverythingGivesValues(t *testing.T) {
 		t.Errorf("reply: %+v", reply)
 	}
 	problem := reply[1].Problem("is not known", "look in the dictionary").String()
-	if want := "ok-everything.yaml:96: rules[network team].reply.Class: is not known\n  hint: look in the dictionary"; problem != want {
+	if want := "ok-everything.yaml:109: rules[network team].reply.Class: is not known\n  hint: look in the dictionary"; problem != want {
 		t.Errorf("got  %s\nwant %s", problem, want)
 	}
 }
@@ -299,7 +299,7 @@ func TestSample(t *testing.T) {
 	for name, text := range map[string]string{
 		"default": string(got),
 		"whole":   whole,
-		"given":   string(Sample(SampleValues{Node: "gw1", RADIUS: "[::1]:0", SSH: "127.0.0.1:0", Metrics: "localhost:0", HostKey: "/x y"})),
+		"given":   string(Sample(SampleValues{Node: "gw1", RADIUS: "[::1]:0", SSH: "127.0.0.1:0", Metrics: "localhost:0", HostKey: "/x y", Recipient: "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"})),
 	} {
 		cfg, err := Parse("sallyport.yaml", []byte(text), "/etc/sallyport", testEnv, files)
 		if err != nil {
@@ -308,6 +308,9 @@ func TestSample(t *testing.T) {
 		}
 		if len(cfg.Warnings) > 0 || len(cfg.RADIUS.Clients) < 2 || len(cfg.Rules) != 1 {
 			t.Errorf("%s: warnings %v", name, cfg.Warnings)
+		}
+		if recorded := len(cfg.Recording.Recipients) == 1; recorded != (name == "given") {
+			t.Errorf("%s: recipients %v", name, cfg.Recording.Recipients)
 		}
 		if name == "whole" && (len(cfg.SSH.Targets) != 1 || len(cfg.RADIUS.Clients) != 3 || len(cfg.Rules[0].Reply) != 2) {
 			t.Errorf("whole: not all of it was taken in:\n%s", text)

@@ -47,6 +47,9 @@ func TestDiff(t *testing.T) {
 		{"record said", "name: one", "record: off, name: one", []string{`rules[one].record: "" -> "off"`}},
 		{"a reply's value", "Class: x", "Class: y", []string{`rules[one].reply[Class].values: ["x"] -> ["y"]`}},
 		{"a reply's name", "Class: x", "Filter-Id: x", []string{"rules[one].reply[Class]: removed", "rules[one].reply[Filter-Id]: added"}},
+		{"recording", "radius:", "recording: {max_bytes: 2GiB, on_limit: stop}\nradius:", []string{
+			"recording.max_bytes: 1073741824 -> 2147483648", `recording.on_limit: "end" -> "stop"`,
+		}},
 		{"a database with a password", "radius:", "database: {url: postgres://h/d, secret: Marker-db}\nradius:", []string{
 			"database.url: set", "database.password: set", "database: removed",
 		}},

@@ -16,6 +16,7 @@ type SampleValues struct {
 	Metrics    string
 	SecretFile string // of the RADIUS client on this machine, relative to the configuration
 	HostKey    string // of the SSH gateway, relative to the configuration
+	Recipient  string // of recordings; empty: none are made
 }
 
 //go:embed sample.yaml

@@ -32,6 +32,7 @@ func root(r *strict.Reader, n *yaml.Node) *Config {
 	cfg.Login = login(b.Block("login"))
 	cfg.RADIUS = radius(b.Block("radius"))
 	cfg.SSH = ssh(b.Block("ssh"), cfg.Data)
+	cfg.Recording = recording(b.Block("recording"), cfg.Data)
 	for _, item := range b.Items("rules") {
 		cfg.Rules = append(cfg.Rules, rule(item))
 	}

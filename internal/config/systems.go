@@ -200,6 +200,8 @@ func ssh(b *strict.Block, data string) SSH {
 		PerSourceStarts: b.Number("per_source_starts", 10, 1, 1_000_000),
 		Penalties:       penalties(b, "penalties"),
 		MaxChannels:     b.Number("max_channels", 10, 1, 1000),
+		UserCA:          b.Path("user_ca", ""),
+		ProxyProtocol:   b.Prefixes("proxy_protocol"),
 	}
 	for _, t := range b.Texts("host_keys") {
 		s.HostKeys = append(s.HostKeys, b.Reader.Resolve(t.Value))
@@ -223,6 +225,40 @@ func ssh(b *strict.Block, data string) SSH {
 		s.Targets = append(s.Targets, target(item))
 	}
 	return s
+}
+
+// recipient is what public keys of age look like. Whoever seals to them reads them properly.
+var recipient = regexp.MustCompile(`^age1[0-9a-z]{50,1000}[0-9a-z]*$`)
+
+func recording(b *strict.Block, data string) Recording {
+	defer b.End()
+	r := Recording{
+		Pos:      b.Pos,
+		Dir:      b.Path("dir", ""),
+		Input:    b.Truth("input", false),
+		MaxBytes: b.Bytes("max_bytes", 1<<30, 1<<20, 1<<50),
+		LowWater: b.Bytes("low_water", 1<<30, 0, 1<<50),
+		OnLimit:  strict.Word(b, "on_limit", OnLimitEnd, OnLimitEnd, OnLimitStop),
+	}
+	if r.Dir == "" {
+		r.Dir = filepath.Join(data, "recordings")
+	}
+	for _, t := range b.Texts("recipients") {
+		switch {
+		case strings.HasPrefix(strings.ToUpper(t.Value), "AGE-SECRET-KEY-"):
+			b.Reader.Bad(t.Pos, "the gateway gets the public key, age1...; take the secret one off it, and make another", "is a secret key") // which is not repeated
+		case !recipient.MatchString(t.Value):
+			b.Reader.Bad(t.Pos, "a public key of age, age1...: `age-keygen -y auditor.key` prints it", "%s is not a recipient", strict.Show(t.Value))
+		case slices.Contains(r.Recipients, t.Value):
+			b.Reader.Bad(t.Pos, "", "%s stands twice", strict.Show(t.Value))
+		default:
+			r.Recipients = append(r.Recipients, t.Value)
+		}
+	}
+	if r.Input {
+		b.Reader.Warn(b.At("input"), "leave it out unless a rule of yours wants it", "recordings will hold what is typed without echo: passwords")
+	}
+	return r
 }
 
 // penalties reads on, off, or a block of times.
@@ -277,26 +313,40 @@ func target(b *strict.Block) Target {
 	}
 	for _, k := range b.TextOrTexts(key) {
 		if !isHostKey(k.Value) {
-			b.Reader.Bad(k.Pos, "as `ssh-keygen -l` prints it, SHA256:..., or a line of `ssh-keyscan` from its key type on", "is neither a fingerprint nor a public key")
+			b.Reader.Bad(k.Pos, "as `ssh-keygen -l` prints it, SHA256:..., or a line of `ssh-keyscan` from its key type on; @revoked before it refuses it", "is neither a fingerprint nor a public key")
 			continue
 		}
 		t.HostKeys = append(t.HostKeys, k.Value)
 	}
 	t.Algorithms = algorithms(b, "algorithms")
 	for _, p := range b.Texts("ports") {
-		n, err := strconv.ParseUint(p.Value, 10, 16)
-		if err != nil || n == 0 {
-			b.Reader.Bad(p.Pos, "", "%s is not a port", strict.Show(p.Value))
+		if _, _, ok := ParsePorts(p.Value); !ok {
+			b.Reader.Bad(p.Pos, "a port, two of them as in 8000-8010, or any", "%s is not a port", strict.Show(p.Value))
 			continue
 		}
-		t.Ports = append(t.Ports, int(n))
+		t.Ports = append(t.Ports, p.Value)
 	}
+	t.Accounts = b.Names("accounts")
 	if b.Has("via") {
 		t.Via = b.Name("via")
 	} else {
 		b.Value("via")
 	}
 	return t
+}
+
+// ParsePorts reads a port, a range of them, or any.
+func ParsePorts(word string) (from, to uint16, ok bool) {
+	if word == "any" {
+		return 1, 65535, true
+	}
+	low, high, isRange := strings.Cut(word, "-")
+	if !isRange {
+		high = low
+	}
+	a, err1 := strconv.ParseUint(low, 10, 16)
+	b, err2 := strconv.ParseUint(high, 10, 16)
+	return uint16(a), uint16(b), err1 == nil && err2 == nil && 0 < a && a <= b
 }
 
 func algorithms(b *strict.Block, key string) []string {
@@ -340,6 +390,9 @@ func rule(b *strict.Block) Rule {
 	p.Record = r.Record == RecordRequired
 	p.Idle = b.Span("idle", 0, 0, years)
 	p.Max = b.Span("max", 0, 0, years)
+	p.StepUp = b.Truth("step_up", false)
+	p.Lock = b.Span("lock", 0, 0, years)
+	p.Trust = trust(b.Block("trust"))
 	r.Reply = reply(b.Block("reply"))
 	if p.Name == "" || !strict.IsTitle(p.Name) {
 		return r // it's said already
@@ -350,6 +403,12 @@ func rule(b *strict.Block) Rule {
 		b.Bad(field, "", "%s", what)
 	}
 	return r
+}
+
+// trust is how one login serves further connections.
+func trust(b *strict.Block) policy.Trust {
+	defer b.End()
+	return policy.Trust{For: b.Span("for", 0, 0, day), Uses: b.Number("uses", 0, 0, 10_000), Classes: b.Names("classes"), Certificate: b.Span("certificate", 0, 0, day)}
 }
 
 func reply(b *strict.Block) []Reply {

@@ -29,8 +29,10 @@ func isPublic(p netip.Prefix) bool {
 	return true
 }
 
-// isHostKey takes a fingerprint as `ssh-keygen -l` prints it, or a public key in one line (RFC 4253 section 6.6).
+// isHostKey takes a fingerprint as `ssh-keygen -l` prints it, or a public key in one line (RFC 4253 section 6.6). Before
+// either may stand @revoked.
 func isHostKey(v string) bool {
+	v = strings.TrimPrefix(v, "@revoked ")
 	if hash, ok := strings.CutPrefix(v, "SHA256:"); ok {
 		sum, err := base64.RawStdEncoding.Strict().DecodeString(hash)
 		return err == nil && len(sum) == 32

@@ -61,15 +61,17 @@ type Gate struct {
 	firsts        atomic.Pointer[firstFactors]
 	policy        atomic.Pointer[Policy]
 	roster        *roster
+	vault         *vault
 	used          *usedStates
 	sessions      *sessions
+	windows       *windows
 	ghost         entry     // a stranger's stand-in, so that the same work is done for him
 	drafts        sync.Pool // of *draft
 	stopping      atomic.Bool
 	broken        atomic.Pointer[error] // a change that is recorded and could not be stored
 
 	// pause is held for reading from the moment that a decision changes memory until its record is submitted, and
-	// for writing while a snapshot is taken. Lock order: pause, sessions.mu, roster.mu, entry.mu.
+	// for writing while a snapshot is taken. Lock order: pause, sessions.mu, roster.mu, entry.mu; vault.mu is held alone.
 	pause sync.RWMutex
 }
 
@@ -82,7 +84,7 @@ func New(o Options) (*Gate, error) {
 	params := otp.Default()
 	g := &Gate{
 		log: o.Log, now: o.Now, blind: o.Blind, exceptionLive: o.ExceptionLive,
-		roster: newRoster(), used: newUsedStates(), sessions: newSessions(),
+		roster: newRoster(), vault: newVault(), used: newUsedStates(), sessions: newSessions(), windows: newWindows(),
 		ghost: entry{profile: new(profile), devices: []device{{params: &params, seed: string(seed), last: neverUsed}}},
 	}
 	if g.exceptionLive == nil {
@@ -164,6 +166,7 @@ type Asked struct {
 	reason Reason
 	grant  Grant
 	extra  any
+	opens  *window // once the record is durable; nil: none
 }
 
 // Outcome waits until the record is durable, or can't be made so. It may be called once.
@@ -173,6 +176,10 @@ func (q Asked) Outcome() Outcome {
 	}
 	o := q.gate.settle(&q.draft.pending, q.reason, q.grant)
 	o.extra = q.extra
+	if grant, ok := o.Accepted(); ok && q.opens != nil {
+		q.opens.record = grant.Seq()
+		q.gate.windows.open(q.opens, q.gate.now())
+	}
 	if !o.Unanswerable() { // what failed may still be looked at by the log
 		q.gate.drafts.Put(q.draft)
 	}
@@ -362,12 +369,16 @@ func (g *Gate) conclude(a *Attempt, first firstResult, state Reason, used audit.
 	if reason == ReasonOK {
 		rec.Result = audit.Accept
 	}
+	var opens *window
 	if listed && reason == ReasonOK {
 		grant.Factors = slices.Clone(rec.Factors)
+		if opens = g.windowOf(a, joined(e.profile.groups, first.groups), pol, now); opens != nil {
+			opens.person, opens.factors, opens.groups = e.name, grant.Factors, first.groups
+		}
 	}
 	g.log.Submit(&d.pending, rec, nil)
 	judged.mu.Unlock()
-	return Asked{gate: g, draft: d, reason: reason, grant: grant, extra: first.extra}
+	return Asked{gate: g, draft: d, reason: reason, grant: grant, extra: first.extra, opens: opens}
 }
 
 // judge applies the guard clauses, in the order of their reasons, to what was proved. It changes memory and says so
@@ -455,7 +466,7 @@ func joined(own, directory []string) []string {
 func grantOf(person, attempt string, rule *policy.Rule) Grant {
 	gr := Grant{Person: person, Attempt: attempt}
 	if rule != nil {
-		gr.Rule, gr.Idle, gr.Max, gr.Record = rule.Name, rule.Idle, rule.Max, rule.Record
+		gr.Rule, gr.Idle, gr.Max, gr.Lock, gr.Record = rule.Name, rule.Idle, rule.Max, rule.Lock, rule.Record
 	}
 	return gr
 }

@@ -86,10 +86,13 @@ type Grant struct {
 	Session string // the session's id, given by Access
 	Idle    time.Duration
 	Max     time.Duration
-	Record  bool // the rule requires a recording (P10)
+	Lock    time.Duration // a terminal is locked when nothing was typed for this long; zero: never
+	Record  bool          // the rule requires a recording (P10)
 	Factors []audit.Factor
 
 	directory []string // groups that the person's directory gave at the login
+	window    *window  // the login that this one leans on; nil: it leans on none
+	stepped   bool     // one more code was proved since
 	receipt   audit.Receipt
 }
 

@@ -113,15 +113,20 @@ func (g *Gate) Access(_ context.Context, gr Grant, a Attempt) Outcome {
 	return o
 }
 
-// Permits tells what Access would answer, and records nothing. It is for showing somebody who has logged in what he
+// Permits tells whether Access would say yes, and records nothing. It is for showing somebody who has logged in what he
 // may reach; it opens nothing.
 func (g *Gate) Permits(gr Grant, sys System, c policy.Capability) bool {
+	return g.Foresee(gr, sys, c) == ReasonOK
+}
+
+// Foresee tells what Access would answer, and records nothing.
+func (g *Gate) Foresee(gr Grant, sys System, c policy.Capability) Reason {
 	if !gr.Valid() {
-		return false
+		return ReasonStopping
 	}
 	a := Attempt{System: sys, Capability: c}
 	reason, _ := g.judgeAccess(&audit.Record{}, g.roster.find(gr.Person), gr, &a, g.policy.Load(), g.now())
-	return reason == ReasonOK
+	return reason
 }
 
 func (g *Gate) judgeAccess(rec *audit.Record, e *entry, gr Grant, a *Attempt, pol *Policy, now time.Time) (Reason, Grant) {
@@ -142,7 +147,7 @@ func (g *Gate) judgeAccess(rec *audit.Record, e *entry, gr Grant, a *Attempt, po
 	}
 	kinds := make([]policy.Kind, 0, len(gr.Factors))
 	for _, f := range gr.Factors {
-		if f.Result == "ok" {
+		if f.Result == "ok" || f.Result == resultLeaned && gr.window != nil {
 			kinds = append(kinds, policy.Kind(f.Kind))
 		}
 	}
@@ -153,8 +158,14 @@ func (g *Gate) judgeAccess(rec *audit.Record, e *entry, gr Grant, a *Attempt, po
 	if verdict.Effect != policy.Allow {
 		return Reason(verdict.Reason), Grant{}
 	}
+	if gr.window != nil && !gr.window.serves(verdict.Rule, a.System.Class, now, 0) {
+		return ReasonTrustOver, Grant{}
+	}
+	if verdict.Rule.StepUp && !gr.stepped {
+		return ReasonStepUp, Grant{}
+	}
 	grant := grantOf(gr.Person, gr.Attempt, verdict.Rule)
-	grant.Factors, grant.directory = slices.Clone(gr.Factors), gr.directory
+	grant.Factors, grant.directory, grant.window, grant.stepped = slices.Clone(gr.Factors), gr.directory, gr.window, gr.stepped
 	return ReasonOK, grant
 }
 
@@ -234,3 +245,16 @@ func (g *Gate) Standing(name string) Standing {
 
 // ExceptionLive tells whether an entry of the exception register is in force.
 func (g *Gate) ExceptionLive(id string) bool { return g.exceptionLive(id) }
+
+// MustRecord tells whether the rule that decides about a system requires that its sessions are recorded. It opens nothing.
+func (g *Gate) MustRecord(gr Grant, sys System) bool {
+	e := g.roster.find(gr.Person)
+	if e == nil || !gr.Valid() {
+		return true
+	}
+	e.mu.Lock()
+	groups := joined(e.profile.groups, gr.directory)
+	e.mu.Unlock()
+	rule := g.policy.Load().Rules.Find(groups, sys.Name, sys.Tags)
+	return rule == nil || rule.Record
+}

@@ -76,6 +76,7 @@ type snapshot struct {
 	Failures map[string]throttle.State // by person
 	Used     []audit.Effect
 	Sessions []Session
+	Carried  []carried `json:",omitempty"`
 }
 
 // Restore sets the state from a snapshot's bytes, before Replay and before LoadPerson.
@@ -92,6 +93,9 @@ func (g *Gate) Restore(state []byte) error {
 	}
 	for person, st := range s.Failures {
 		g.roster.failures[person] = st
+	}
+	for _, c := range s.Carried {
+		g.windows.carry(c)
 	}
 	for i := range s.Sessions {
 		g.sessions.put(&s.Sessions[i])
@@ -113,7 +117,18 @@ func (g *Gate) Replay(rec *audit.Record) error {
 		g.sessions.apply(rec)
 		g.sessions.mu.Unlock()
 	}
+	if rec.Change != "" && rec.Change != audit.None {
+		g.windows.drop(rec.Person) // as it was when the change was made
+	}
 	for _, x := range rec.Effects {
+		switch x.Set {
+		case effectCert:
+			g.replayCertificate(rec, x)
+			continue
+		case effectRevoke:
+			g.windows.drop(x.ID)
+			continue
+		}
 		if x.Set == effectUsed {
 			if err := g.replayUsed(x, g.now()); err != nil {
 				return fmt.Errorf("record %d: %w", rec.Seq, err)
@@ -136,8 +151,12 @@ func (g *Gate) replayUsed(x audit.Effect, now time.Time) error {
 	return nil
 }
 
-// Apply takes a person, token or key into memory: at start for all that the store holds, after Restore and Replay.
-func (g *Gate) Apply(c Change) { g.roster.apply(c) }
+// Apply takes a person, token or key, or what is known of a target, into memory: at start for all that the store holds,
+// after Restore and Replay.
+func (g *Gate) Apply(c Change) {
+	g.roster.apply(c)
+	g.vault.apply(c)
+}
 
 // Commit carries out an admin verb: the record with the sealed change first, then the change in the store, then in
 // memory. A crash before the record is durable leaves nothing; after it, replay at the next start finishes the
@@ -152,7 +171,10 @@ func (g *Gate) Commit(rec *audit.Record, c Change, sealed []byte, store func(seq
 	if err != nil {
 		return receipt, fmt.Errorf("nothing was changed, since it could not be recorded: %w", err)
 	}
-	g.roster.apply(c)
+	for _, person := range g.roster.personsOf(c) {
+		g.windows.drop(person)
+	}
+	g.Apply(c)
 	if err := g.Replay(rec); err != nil {
 		return receipt, err
 	}
@@ -207,6 +229,7 @@ func (g *Gate) Snapshot(write func(state []byte) error) error {
 		e.mu.Unlock()
 	}
 	r.mu.RUnlock()
+	s.Carried = g.windows.carriedNow(g.now())
 	state, err := json.Marshal(s)
 	if err != nil {
 		return err

@@ -99,7 +99,7 @@ type Key struct {
 	Created     time.Time `json:"created,omitzero"`
 }
 
-// Change is one admin verb's effect on people, tokens and keys, as data: it is sealed into the same journal append
+// Change is one admin verb's effect on people, tokens, keys and what is known of targets, as data: it is sealed into the same journal append
 // as the verb's record, and then applied to the store and to memory, or found again by replay after a crash.
 // Every field may be applied twice with the same result.
 type Change struct {
@@ -110,13 +110,20 @@ type Change struct {
 	DeletePerson string    `json:"delete_person,omitempty"` // with all that hangs on it
 	DeleteToken  string    `json:"delete_token,omitempty"`  // token id
 	DeleteKey    string    `json:"delete_key,omitempty"`    // fingerprint
-	All          []Change  `json:"all,omitempty"`           // further changes, in order and together: whole or not at all
+
+	PutHostKey       *HostKey      `json:"put_host_key,omitempty"`
+	DeleteHostKey    *HostKeyID    `json:"delete_host_key,omitempty"`
+	PutCredential    *Credential   `json:"put_credential,omitempty"`
+	DeleteCredential *CredentialID `json:"delete_credential,omitempty"`
+
+	All []Change `json:"all,omitempty"` // further changes, in order and together: whole or not at all
 }
 
 // Empty reports whether c changes nothing.
 func (c Change) Empty() bool {
 	return c.PutPerson == nil && c.SetPassword == nil && c.PutToken == nil && c.PutKey == nil &&
-		c.DeletePerson == "" && c.DeleteToken == "" && c.DeleteKey == "" && len(c.All) == 0
+		c.DeletePerson == "" && c.DeleteToken == "" && c.DeleteKey == "" &&
+		c.PutHostKey == nil && c.DeleteHostKey == nil && c.PutCredential == nil && c.DeleteCredential == nil && len(c.All) == 0
 }
 
 // Password is a person's local password as an argon2id PHC string.
@@ -159,6 +166,7 @@ type Attempt struct {
 	Evidence   any    // what proves the password to the person's first factor, instead of Password
 	CodeProof  CodeProof
 	Proofs     []Proof
+	Serial     uint64   // of a login certificate that was brought with the key among Proofs; zero: none
 	Detail     []Detail // further facts for the record: client, nas_ip, ssh_client, ...
 }
 

@@ -26,8 +26,40 @@ type Rule struct {
 	// that needs fewer than two kinds has to name one (P1).
 	Exception string
 	Record    bool          // sessions are recorded or refused (P10)
+	StepUp    bool          // one more code opens a session at a target
+	Trust     Trust         // whether one login serves for further ones
+	Lock      time.Duration // a terminal at which nothing moves for this long is locked, and a code opens it; zero: never
 	Idle      time.Duration // a session ends when nothing moves for this long; zero: no bound
 	Max       time.Duration // a session ends after this long; zero: no bound
+}
+
+// Trust lets further connections lean on a login. The zero Trust does not.
+type Trust struct {
+	For     time.Duration // from the login on; zero: not at all
+	Uses    int           // connections; zero: without bound
+	Classes []string      // of systems; empty: all
+	// Certificate is how long a login certificate serves, which its person asks for and carries; zero: none is issued.
+	Certificate time.Duration
+}
+
+// LongestTrust is how long a login of somebody in these groups could serve others, by any rule.
+func (rs Rules) LongestTrust(groups []string) (longest time.Duration) {
+	for i := range rs {
+		if rs[i].isFor(groups) {
+			longest = max(longest, rs[i].Trust.For)
+		}
+	}
+	return longest
+}
+
+// LongestCertificate is how long a login certificate of somebody in these groups could serve, by any rule.
+func (rs Rules) LongestCertificate(groups []string) (longest time.Duration) {
+	for i := range rs {
+		if rs[i].isFor(groups) {
+			longest = max(longest, rs[i].Trust.Certificate)
+		}
+	}
+	return longest
 }
 
 // Rules are read from the top. They aren't changed while they are in use.
@@ -141,11 +173,32 @@ func (r *Rule) validate() (errs []error) {
 	if r.Idle < 0 {
 		bad("idle: %v is less than zero", r.Idle)
 	}
+	if r.Lock < 0 {
+		bad("lock: %v is less than zero", r.Lock)
+	}
+	if r.Lock > 0 && r.Idle > 0 && r.Lock >= r.Idle {
+		bad("lock: %v is not less than idle, %v, which ends the session", r.Lock, r.Idle)
+	}
+	for _, life := range []time.Duration{r.Trust.For, r.Trust.Certificate} {
+		if life < 0 || life > maxTrust {
+			bad("trust: %v: want up to %v", life, maxTrust)
+		}
+	}
+	trusts := r.Trust.For > 0 || r.Trust.Certificate > 0
+	if r.Trust.Uses < 0 || !trusts && (r.Trust.Uses > 0 || len(r.Trust.Classes) > 0) {
+		bad("trust: uses and classes need a time (for, or certificate)")
+	}
+	if trusts && r.Exception == "" && !r.Compliant() {
+		bad("trust: a rule that needs fewer than two kinds of factor cannot lean on a login")
+	}
 	if r.Max < 0 {
 		bad("max: %v is less than zero", r.Max)
 	}
 	return errs
 }
+
+// maxTrust bounds how long a login may serve others.
+const maxTrust = 12 * time.Hour
 
 // isWord refuses what can only be a slip: nothing at all, or blanks at either end, which would never match.
 func isWord(s string) bool { return s != "" && strings.TrimSpace(s) == s }

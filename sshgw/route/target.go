@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"sallyport/sshgw/outbound"
 )
 
 // JumpMode is what `ssh -J` to a target means. The zero value refuses.
@@ -20,9 +22,10 @@ const (
 	Off      JumpMode = iota // no jump
 	Opaque                   // end to end between client and target; only bytes are counted
 	Recorded                 // only with a recording
+	Unsaid                   // recorded where the rule requires it, else opaque
 )
 
-var jumpWords = [...]string{Off: "off", Opaque: "opaque", Recorded: "recorded"}
+var jumpWords = [...]string{Off: "off", Opaque: "opaque", Recorded: "recorded", Unsaid: "unsaid"}
 
 func (m JumpMode) String() string {
 	if int(m) < len(jumpWords) {
@@ -33,20 +36,47 @@ func (m JumpMode) String() string {
 
 // ParseJumpMode reads the words of the configuration: off, opaque, recorded.
 func ParseJumpMode(word string) (JumpMode, error) {
-	if i := slices.Index(jumpWords[:], word); i >= 0 {
+	if i := slices.Index(jumpWords[:Unsaid], word); i >= 0 {
 		return JumpMode(i), nil
 	}
-	return Off, fmt.Errorf("jump is %q: want %s", word, strings.Join(jumpWords[:], ", "))
+	return Off, fmt.Errorf("jump is %q: want %s", word, strings.Join(jumpWords[:Unsaid], ", "))
 }
 
 // Target is an SSH server behind the gateway.
 type Target struct {
 	Name    string // letters, digits, dot, hyphen, underscore; matched without regard to case
 	Address string // host:port
-	Account string // the account at the target, for proxied sessions; a jump brings its own
-	Class   string // privileged-internal, ...
-	Tags    []string
-	Jump    JumpMode
+	Account string // the account at the target; an opaque jump brings its own
+	// Accounts are further ones that people may name. Where the target asks each person for proof of his own (Free), any will
+	// do.
+	Accounts []string
+	Free     bool
+	Class    string // privileged-internal, ...
+	Tags     []string
+	Jump     JumpMode
+	Ports    []Ports // that may be forwarded
+	Via      string  // the target that it is reached through; empty: none
+
+	Credential string // what the gateway shows to it
+	Algorithms outbound.Algorithms
+	HostKeys   outbound.HostKeys // pinned and revoked by the configuration
+}
+
+// Ports is a range, both ends included.
+type Ports struct{ From, To uint16 }
+
+// Serves tells whether a port of the target may be forwarded.
+func (t *Target) Serves(port uint32) bool {
+	return slices.ContainsFunc(t.Ports, func(p Ports) bool { return uint32(p.From) <= port && port <= uint32(p.To) })
+}
+
+// Permits tells whether the target may be reached as an account: a credential that the gateway holds is good for those that
+// the configuration names only.
+func (t *Target) Permits(account string) bool { return t.Free || t.Named(account) }
+
+// Named tells whether the configuration names the account.
+func (t *Target) Named(account string) bool {
+	return account != "" && (account == t.Account || slices.Contains(t.Accounts, account))
 }
 
 // maxTargetName bounds a target's name, in bytes.
@@ -72,7 +102,7 @@ func NewTable(targets []Target) (*Table, error) {
 		if t.byName[foldName(x.Name)] != nil {
 			bad("target name %q is there twice (case does not count)", x.Name)
 		}
-		if x.Jump > Recorded {
+		if x.Jump > Unsaid {
 			bad("target %s: unknown jump mode %v", x.Name, x.Jump)
 		}
 		t.byName[foldName(x.Name)] = x
@@ -84,7 +114,39 @@ func NewTable(targets []Target) (*Table, error) {
 		key := addressKey(host, port)
 		t.byAddress[key] = append(t.byAddress[key], x)
 	}
+	for i := range t.all {
+		if err := t.checkVia(&t.all[i]); err != nil {
+			errs = append(errs, err)
+		}
+	}
 	return t, errors.Join(errs...)
+}
+
+// checkVia follows the way to a target.
+func (t *Table) checkVia(x *Target) error {
+	at := x
+	for hops := 0; at.Via != ""; hops++ {
+		next := t.byName[foldName(at.Via)]
+		switch {
+		case next == nil:
+			return fmt.Errorf("target %s: via %q is no target", at.Name, at.Via)
+		case next == x:
+			return fmt.Errorf("target %s: the way to it leads through itself", x.Name)
+		case hops >= MaxHops:
+			return fmt.Errorf("target %s: the way to it leads through more than %d others", x.Name, MaxHops)
+		}
+		at = next
+	}
+	return nil
+}
+
+// MaxHops bounds how many targets the way to another leads through.
+const MaxHops = 4
+
+// ByName returns a target by its name, without regard to case.
+func (t *Table) ByName(name string) (*Target, bool) {
+	x := t.byName[foldName(name)]
+	return x, x != nil
 }
 
 // All returns the targets, in the order of the configuration. They are not to be changed.
@@ -151,3 +213,26 @@ func (t *Table) Find(host string, port uint32) (*Target, bool) {
 	}
 	return shared[0], true
 }
+
+// FindPort returns the target that a client means by host when it forwards a port which the target lists. An address that
+// several targets share means the one of them that lists the port, if it is one.
+func (t *Table) FindPort(host string, port uint32) (*Target, bool) {
+	if x := t.byName[foldName(host)]; x != nil {
+		return x, x.Serves(port)
+	}
+	var found *Target
+	for i := range t.all {
+		x := &t.all[i]
+		own, _, err := splitAddress(x.Address)
+		if err != nil || !sameHost(own, host) || !x.Serves(port) {
+			continue
+		}
+		if found != nil {
+			return nil, false
+		}
+		found = x
+	}
+	return found, found != nil
+}
+
+func sameHost(a, b string) bool { return addressKey(a, sshPort) == addressKey(b, sshPort) }

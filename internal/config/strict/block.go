@@ -345,6 +345,31 @@ func (b *Block) Number(key string, def, lo, hi int) int {
 	return def
 }
 
+// Bytes reads a size from lo to hi: bytes, or a number with KiB, MiB, GiB or TiB behind it.
+func (b *Block) Bytes(key string, def, lo, hi int64) int64 {
+	v, ok := b.Text(key)
+	if !ok {
+		return def
+	}
+	const hint = "bytes, or a number and KiB, MiB, GiB or TiB: 1073741824, 1GiB"
+	number, unit := v, int64(1)
+	for i, suffix := range []string{"KiB", "MiB", "GiB", "TiB"} {
+		if n, found := strings.CutSuffix(v, suffix); found {
+			number, unit = strings.TrimSuffix(n, " "), 1<<(10*(i+1))
+		}
+	}
+	n, err := strconv.ParseInt(number, 10, 64)
+	switch {
+	case err != nil || n < 0 || number[0] == '+':
+		b.Bad(key, hint, "%s is not a size", Show(v))
+	case n > hi/unit || n*unit < lo:
+		b.Bad(key, "", "%s: want %d to %d bytes", v, lo, hi)
+	default:
+		return n * unit
+	}
+	return def
+}
+
 // Truth reads true or false.
 func (b *Block) Truth(key string, def bool) bool {
 	n := b.Value(key)

@@ -187,6 +187,20 @@ func (b *Block) Prefix(key string) netip.Prefix {
 	if !ok {
 		return netip.Prefix{}
 	}
+	return b.Reader.prefix(b.At(key), v)
+}
+
+// Prefixes reads a list of addresses and prefixes, and returns them as prefixes are written.
+func (b *Block) Prefixes(key string) (all []string) {
+	for _, t := range b.Texts(key) {
+		if p := b.Reader.prefix(t.Pos, t.Value); p.IsValid() {
+			all = append(all, p.String())
+		}
+	}
+	return all
+}
+
+func (r *Reader) prefix(at Pos, v string) netip.Prefix {
 	const hint = "an address or a prefix: 10.20.0.7, 10.20.0.0/24, 2001:db8::/32"
 	p, err := netip.ParsePrefix(v)
 	addr, notAddr := netip.ParseAddr(v)
@@ -195,11 +209,11 @@ func (b *Block) Prefix(key string) netip.Prefix {
 	}
 	switch {
 	case err != nil || addr.Zone() != "":
-		b.Bad(key, hint, "%s is neither an address nor a prefix", Show(v))
+		r.Bad(at, hint, "%s is neither an address nor a prefix", Show(v))
 	case p.Addr().Is4In6():
-		b.Bad(key, "write "+p.Addr().Unmap().String(), "%s is an IPv4 address in IPv6 form", Show(v))
+		r.Bad(at, "write "+p.Addr().Unmap().String(), "%s is an IPv4 address in IPv6 form", Show(v))
 	case p.Masked() != p:
-		b.Bad(key, "write "+p.Masked().String()+" for the network, or "+p.Addr().String()+" for the one machine", "%s has bits set behind its mask", Show(v))
+		r.Bad(at, "write "+p.Masked().String()+" for the network, or "+p.Addr().String()+" for the one machine", "%s has bits set behind its mask", Show(v))
 	default:
 		return p
 	}

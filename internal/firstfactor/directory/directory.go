@@ -17,12 +17,14 @@ package directory
 
 import (
 	"context"
+	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -215,7 +217,20 @@ func (o *Options) tlsConfig(host string) *tls.Config {
 	if name == "" {
 		name = host
 	}
-	return &tls.Config{RootCAs: o.CAs, ServerName: name, MinVersion: tls.VersionTLS12}
+	return &tls.Config{RootCAs: o.CAs, ServerName: name, MinVersion: tls.VersionTLS12, VerifyConnection: refuseTinyRSA}
+}
+
+// leastRSA is the least size, in bits, of an RSA key in a server's chain. crypto/rsa would hold the same floor by itself,
+// but a program may lift it for SSH servers that are old (GODEBUG rsa1024min).
+const leastRSA = 1024
+
+func refuseTinyRSA(s tls.ConnectionState) error {
+	for _, cert := range slices.Concat(append(s.VerifiedChains, s.PeerCertificates)...) {
+		if key, ok := cert.PublicKey.(*rsa.PublicKey); ok && key.N.BitLen() < leastRSA {
+			return fmt.Errorf("an RSA key of %d bits in the server's chain: want at least %d", key.N.BitLen(), leastRSA)
+		}
+	}
+	return nil
 }
 
 // Method is the word for the records.
