@@ -72,6 +72,9 @@ func (c *conn) recordedJump(nc ssh.NewChannel, t *Target) {
 	timer := time.AfterFunc(innerGrace, func() { _ = ch.Close() })
 	sc, chans, globals, err := ssh.NewServerConn(channelConn{Channel: ch, local: c.wire.LocalAddr(), remote: net.TCPAddrFromAddrPort(c.source)}, cfg)
 	if !timer.Stop() || err != nil {
+		if l.needsStepUp(t) {
+			_ = c.recordRefusal("direct-tcpip", login.ReasonStepUp, c.attemptAt(t, unknownAccount, login.MayShell))
+		}
 		return
 	}
 	l.ssh, l.account = sc, sc.User()
