@@ -155,6 +155,9 @@ func (c *conn) provedKey(m ssh.ConnMetadata, key ssh.PublicKey, _ *ssh.Permissio
 	c.auth.keyFor = m.User()
 	c.auth.key = proved
 	c.extendGrace()
+	if c.srv.gate.IsService(personOf(m.User())) {
+		return nil, c.serveMachine(m)
+	}
 	if done, err := c.lean(m); done {
 		return nil, err
 	}

@@ -116,7 +116,9 @@ func TestEveryDoorIsOneDoor(t *testing.T) {
 		name  string
 		spoil func(h *harness)
 	}{
-		{"the rule needs a third factor", func(h *harness) { h.change(func(r *policy.Rule) { r.Need = []policy.Kind{policy.Know, policy.Have, policy.Have} }) }},
+		{"the rule needs a third factor", func(h *harness) {
+			h.change(func(r *policy.Rule) { r.Need = []policy.Kind{policy.Know, policy.Have, policy.Have} })
+		}},
 		{"the rule needs one more code", func(h *harness) { h.change(func(r *policy.Rule) { r.StepUp = true }) }},
 		{"the person is disabled", func(h *harness) {
 			h.gate.Apply(login.Change{PutPerson: &login.Person{Name: "alice", Groups: []string{"network"}, Disabled: true}})
@@ -237,4 +239,3 @@ func TestTenThousandHostile(t *testing.T) {
 		t.Errorf("%d bytes more than before", grown)
 	}
 }
-

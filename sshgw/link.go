@@ -205,6 +205,9 @@ func (l *link) permitted(start *relay.Start) (*session, string) {
 		}
 		return nil, sentence
 	}
+	if b := grant.Bound; b != nil && (start.Kind != "exec" || start.Command != b.Command || start.PTY != nil || start.Agent) {
+		return deny(login.ReasonBinding, "This key runs one command here, without a terminal, and nothing else.")
+	}
 	if account == "" {
 		return deny(ReasonAccount, fmt.Sprintf("%s has no account of its own here: name one, as in PERSON@ACCOUNT@%s.", t.Name, t.Name))
 	}

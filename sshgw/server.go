@@ -43,6 +43,10 @@ type Gate interface {
 	Leans(a login.Attempt) bool
 	MayOpenWindow(name string) bool
 
+	// IsService tells whether a name is a service identity's, and Serve judges its login by key alone.
+	IsService(name string) bool
+	Serve(ctx context.Context, a login.Attempt) login.Outcome
+
 	// Certify makes the facts of a login certificate, on record.
 	Certify(ctx context.Context, gr login.Grant, a login.Attempt) (login.Certificate, login.Outcome)
 }

@@ -392,24 +392,34 @@ func (c *cli) keyCommand() *cobra.Command {
 }
 
 func (c *cli) keyAdd() *cobra.Command {
-	return &cobra.Command{
+	var in admin.KeyAdd
+	cmd := &cobra.Command{
 		Use: "add NAME", Short: "Register an SSH public key from standard input", Args: cobra.ExactArgs(1),
-		Example:           "  sallyport key add alice < ~/.ssh/id_ed25519.pub",
+		Long: `Registers an SSH public key, one line as in a file that ends in .pub. A person's key is one thing had, beside password and code.
+The key of a service identity (user add --kind service) logs in alone, for one command at one target from some addresses, and only
+where the rule names a live entry of the exception register.`,
+		Example: "  sallyport key add alice < ~/.ssh/id_ed25519.pub\n" +
+			"  sallyport key add backup --source 10.0.0.7 --target srv1 --command 'backup run' < backup.pub",
 		ValidArgsFunction: c.completePeople,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			line, err := io.ReadAll(io.LimitReader(c.stdin, 64<<10))
 			if err != nil {
 				return fmt.Errorf("key from standard input: %w", err)
 			}
+			in.Person, in.Line = args[0], string(line)
 			return c.with(cmd, func(caller admin.Caller) error {
 				var k admin.KeyInfo
-				if err := caller.Call(cmd.Context(), "key.add", admin.KeyAdd{Person: args[0], Line: string(line)}, &k); err != nil {
+				if err := caller.Call(cmd.Context(), "key.add", in, &k); err != nil {
 					return err
 				}
 				return c.say(k, "registered %s %s for %s", k.Type, k.Fingerprint, k.Person)
 			})
 		},
 	}
+	cmd.Flags().StringSliceVar(&in.Sources, "source", nil, "of a service identity: the `ADDRESS` or network that the key is used from; may be repeated")
+	cmd.Flags().StringVar(&in.Target, "target", "", "of a service identity: the `TARGET` that the key is for")
+	cmd.Flags().StringVar(&in.Command, "command", "", "of a service identity: the `COMMAND` that the key runs, exactly")
+	return cmd
 }
 
 func (c *cli) keyList() *cobra.Command {

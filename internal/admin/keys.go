@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rsa"
 	"errors"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -17,6 +18,10 @@ import (
 type KeyAdd struct {
 	Person string `json:"person"`
 	Line   string `json:"line"`
+	// What the key of a service identity is bound to: all three, or, for people, none.
+	Sources []string `json:"sources,omitempty"` // addresses and prefixes
+	Target  string   `json:"target,omitempty"`
+	Command string   `json:"command,omitempty"`
 }
 
 // KeyIn names one key of a person.
@@ -32,10 +37,12 @@ type KeyInfo struct {
 	Type        string    `json:"type"`
 	Comment     string    `json:"comment,omitempty"`
 	Created     time.Time `json:"created"`
+
+	Bound *login.Binding `json:"bound,omitempty"`
 }
 
 func keyInfo(k login.Key) KeyInfo {
-	return KeyInfo{Person: k.Person, Fingerprint: k.Fingerprint, Type: k.Type, Comment: k.Comment, Created: k.Created}
+	return KeyInfo{Person: k.Person, Fingerprint: k.Fingerprint, Type: k.Type, Comment: k.Comment, Created: k.Created, Bound: k.Bound}
 }
 
 // MinRSA is the shortest RSA key, in bits, that is registered.
@@ -106,6 +113,9 @@ func (s *Service) keyAdd(ctx context.Context, in KeyAdd) (KeyInfo, error) {
 	if err != nil {
 		return KeyInfo{}, err
 	}
+	if k.Bound, err = s.bindingOf(p, in); err != nil {
+		return KeyInfo{}, err
+	}
 	errTaken := errors.New("taken")
 	owner := ""
 	err = s.Store.Keys(ctx, func(other login.Key) error {
@@ -123,9 +133,54 @@ func (s *Service) keyAdd(ctx context.Context, in KeyAdd) (KeyInfo, error) {
 	}
 	_, err = s.commit(ctx, change{
 		event: "key.add", person: p.Name, kind: p.Kind, what: login.Change{PutKey: &k},
-		detail: []audit.Detail{{Key: "fingerprint", Value: k.Fingerprint}, {Key: "type", Value: k.Type}},
+		detail: append([]audit.Detail{{Key: "fingerprint", Value: k.Fingerprint}, {Key: "type", Value: k.Type}}, bindingDetail(k.Bound)...),
 	})
 	return keyInfo(k), err
+}
+
+// maxBoundCommand bounds the command that a key is bound to, in bytes.
+const maxBoundCommand = 1024
+
+// bindingOf checks what a key is to be bound to: for a service identity everything, for people nothing.
+func (s *Service) bindingOf(p login.Person, in KeyAdd) (*login.Binding, error) {
+	given := len(in.Sources) > 0 || in.Target != "" || in.Command != ""
+	if p.Kind != login.Service {
+		if given {
+			return nil, refuse("user add --kind service makes a service identity", "%s is not a service identity, and people's keys are bound to nothing", p.Name)
+		}
+		return nil, nil
+	}
+	const hint = "key add " + "NAME --source 10.0.0.7 --target srv1 --command 'backup run' < key.pub"
+	if len(in.Sources) == 0 || in.Target == "" || strings.TrimSpace(in.Command) == "" || len(in.Command) > maxBoundCommand {
+		return nil, refuse(hint, "the key of a service identity is bound to addresses, a target and a command")
+	}
+	t, err := s.setting(in.Target)
+	if err != nil {
+		return nil, err
+	}
+	b := &login.Binding{Target: t.Name, Command: in.Command}
+	for _, text := range in.Sources {
+		prefix, err := netip.ParsePrefix(text)
+		if addr, aerr := netip.ParseAddr(text); aerr == nil {
+			prefix, err = addr.Prefix(addr.BitLen())
+		}
+		if err != nil || prefix.Masked() != prefix || prefix.Bits() == 0 || prefix.Addr().Is4In6() {
+			return nil, refuse("10.0.0.7, 10.0.0.0/24, 2001:db8::/64", "%q is not an address or a network", clip(text))
+		}
+		b.Sources = append(b.Sources, prefix)
+	}
+	return b, nil
+}
+
+func bindingDetail(b *login.Binding) []audit.Detail {
+	if b == nil {
+		return nil
+	}
+	var sources []string
+	for _, p := range b.Sources {
+		sources = append(sources, p.String())
+	}
+	return []audit.Detail{{Key: "bound_target", Value: b.Target}, {Key: "bound_command", Value: b.Command}, {Key: "bound_sources", Value: strings.Join(sources, ",")}}
 }
 
 func (s *Service) keyList(ctx context.Context, in TokenList) ([]KeyInfo, error) {

@@ -90,6 +90,8 @@ type Grant struct {
 	Record  bool          // the rule requires a recording (P10)
 	Factors []audit.Factor
 
+	Bound *Binding // of a service identity: the one thing that it may do; nil: a person's
+
 	directory []string // groups that the person's directory gave at the login
 	window    *window  // the login that this one leans on; nil: it leans on none
 	stepped   bool     // one more code was proved since

@@ -164,7 +164,11 @@ func (g *Gate) judgeAccess(rec *audit.Record, e *entry, gr Grant, a *Attempt, po
 	if verdict.Rule.StepUp && !gr.stepped {
 		return ReasonStepUp, Grant{}
 	}
+	if gr.Bound != nil && (a.System.Name != gr.Bound.Target || a.Capability != MayExec) {
+		return ReasonBinding, Grant{}
+	}
 	grant := grantOf(gr.Person, gr.Attempt, verdict.Rule)
+	grant.Bound = gr.Bound
 	grant.Factors, grant.directory, grant.window, grant.stepped = slices.Clone(gr.Factors), gr.directory, gr.window, gr.stepped
 	return ReasonOK, grant
 }

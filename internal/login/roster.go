@@ -91,9 +91,10 @@ type usedStep struct {
 
 // roster is the people, tokens and keys that logins are judged against.
 type roster struct {
-	mu     sync.RWMutex
-	people map[string]*entry
-	keys   map[string]string // fingerprint to person
+	mu       sync.RWMutex
+	people   map[string]*entry
+	keys     map[string]string   // fingerprint to person
+	bindings map[string]*Binding // by fingerprint, of service identities
 
 	// What replay said of people and tokens before the roster was loaded.
 	steps    map[string]usedStep
@@ -122,6 +123,7 @@ func newRoster() *roster {
 	return &roster{
 		people:   make(map[string]*entry),
 		keys:     make(map[string]string),
+		bindings: make(map[string]*Binding),
 		steps:    make(map[string]usedStep),
 		failures: make(map[string]throttle.State),
 		profiles: make(map[string]*profile),
@@ -187,9 +189,16 @@ func (r *roster) change(c Change) {
 	}
 	if k := c.PutKey; k != nil && r.people[k.Person] != nil {
 		r.keys[k.Fingerprint] = strings.Clone(k.Person)
+		delete(r.bindings, k.Fingerprint)
+		if k.Bound != nil {
+			own := *k.Bound
+			own.Sources = slices.Clone(own.Sources)
+			r.bindings[k.Fingerprint] = &own
+		}
 	}
 	if c.DeleteKey != "" {
 		delete(r.keys, c.DeleteKey)
+		delete(r.bindings, c.DeleteKey)
 	}
 	if c.DeleteToken != "" {
 		for _, e := range r.people {
@@ -206,6 +215,7 @@ func (r *roster) change(c Change) {
 		for fp, person := range r.keys {
 			if person == c.DeletePerson {
 				delete(r.keys, fp)
+				delete(r.bindings, fp)
 			}
 		}
 	}

@@ -97,6 +97,7 @@ type Key struct {
 	Blob        []byte    `json:"blob"`        // RFC 4253 section 6.6 wire form
 	Comment     string    `json:"comment,omitempty"`
 	Created     time.Time `json:"created,omitzero"`
+	Bound       *Binding  `json:"bound,omitempty"` // of a service identity; nil: it is a person's
 }
 
 // Change is one admin verb's effect on people, tokens, keys and what is known of targets, as data: it is sealed into the same journal append

@@ -18,10 +18,10 @@ const (
 		ON CONFLICT (id) DO UPDATE SET person = excluded.person, label = excluded.label, type = excluded.type,
 			algorithm = excluded.algorithm, digits = excluded.digits, period = excluded.period,
 			state = excluded.state, created = excluded.created, seed = excluded.seed`
-	sqlPutKey = `INSERT INTO keys (fingerprint, person, type, wire, comment, created)
-		VALUES ($1, $2, $3, $4, $5, $6)
+	sqlPutKey = `INSERT INTO keys (fingerprint, person, type, wire, comment, created, bound)
+		VALUES ($1, $2, $3, $4, $5, $6, $7)
 		ON CONFLICT (fingerprint) DO UPDATE SET person = excluded.person, type = excluded.type,
-			wire = excluded.wire, comment = excluded.comment, created = excluded.created`
+			wire = excluded.wire, comment = excluded.comment, created = excluded.created, bound = excluded.bound`
 	sqlDeletePerson = `DELETE FROM people WHERE name = $1`
 	sqlDeleteToken  = `DELETE FROM tokens WHERE id = $1`
 	sqlDeleteKey    = `DELETE FROM keys WHERE fingerprint = $1`
@@ -47,7 +47,7 @@ const (
 	sqlTokens    = tokenColumns + `ORDER BY id`
 	sqlTokensOf  = tokenColumns + `WHERE person = $1 ORDER BY created, id`
 
-	keyColumns = `SELECT fingerprint, person, type, wire, comment, created FROM keys `
+	keyColumns = `SELECT fingerprint, person, type, wire, comment, created, bound FROM keys `
 	sqlKeys    = keyColumns + `ORDER BY fingerprint`
 	sqlKeysOf  = keyColumns + `WHERE person = $1 ORDER BY created, fingerprint`
 

@@ -275,10 +275,26 @@ func (s *Store) scanToken(rows *sql.Rows) (t login.Token, sealed sql.RawBytes, e
 	return t, sealed, nil
 }
 
+// boundText is what a key is bound to, as it is stored.
+func boundText(b *login.Binding) string {
+	if b == nil {
+		return ""
+	}
+	text, _ := json.Marshal(b) // strings and prefixes can always be written
+	return string(text)
+}
+
 func scanKey(rows *sql.Rows) (k login.Key, err error) {
 	var created sql.NullInt64
-	if err := rows.Scan(&k.Fingerprint, &k.Person, &k.Type, &k.Blob, &k.Comment, &created); err != nil {
+	var bound string
+	if err := rows.Scan(&k.Fingerprint, &k.Person, &k.Type, &k.Blob, &k.Comment, &created, &bound); err != nil {
 		return k, fmt.Errorf("reading a key: %w", explain(err))
+	}
+	if bound != "" {
+		k.Bound = new(login.Binding)
+		if err := json.Unmarshal([]byte(bound), k.Bound); err != nil {
+			return k, fmt.Errorf("what key %s is bound to: %w", k.Fingerprint, err)
+		}
 	}
 	k.Blob, k.Created = nilIfEmpty(k.Blob), timeOf(created)
 	return k, nil

@@ -308,7 +308,7 @@ func (s *Store) applyOne(ctx context.Context, tx *sql.Tx, n Numbered) error {
 			s.sealer.Seal(purposeSeed, seedRow(t), t.Seed)))
 	}
 	if k := c.PutKey; k != nil {
-		step(owned("put key", k.Person, sqlPutKey, k.Fingerprint, k.Person, k.Type, nonNil(k.Blob), k.Comment, micros(k.Created)))
+		step(owned("put key", k.Person, sqlPutKey, k.Fingerprint, k.Person, k.Type, nonNil(k.Blob), k.Comment, micros(k.Created), boundText(k.Bound)))
 	}
 	if c.DeleteKey != "" {
 		step(exec("delete key", sqlDeleteKey, c.DeleteKey))
