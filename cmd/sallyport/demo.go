@@ -96,7 +96,7 @@ func (c *cli) demo(ctx context.Context) (err error) {
 	}
 	logger := slog.New(slog.NewTextHandler(c.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	return c.serve(ctx, cfg, serveOptions{log: logger, ready: func(g *gateway) {
-		if err := info.complete(g, target.key); err != nil {
+		if err := info.complete(g); err != nil {
 			logger.Error("the demo's SSH files were not written", "error", err)
 		}
 		if c.json {
@@ -126,7 +126,7 @@ func prepareDemo(ctx context.Context, dir string, target *demoTarget) (*demoInfo
 		return nil, nil, err
 	}
 	info.Secret = strings.TrimSpace(string(secret))
-	if err := os.WriteFile(made.Config, []byte(demoConfig(info, made.Recipient)), 0o600); err != nil {
+	if err := os.WriteFile(made.Config, []byte(demoConfig(info, made.Recipient, ssh.FingerprintSHA256(target.key))), 0o600); err != nil {
 		return nil, nil, err
 	}
 	cfg, err := config.Load(made.Config, func(string) (string, bool) { return "", false })
@@ -148,7 +148,7 @@ func prepareDemo(ctx context.Context, dir string, target *demoTarget) (*demoInfo
 }
 
 // demoConfig is the demo's configuration: free ports, the built-in target, and a reply that can be seen to arrive.
-func demoConfig(info *demoInfo, recipient string) string {
+func demoConfig(info *demoInfo, recipient, hostKey string) string {
 	return fmt.Sprintf(`# Configuration of a demo. It is gone when the demo ends.
 data: ./data
 node: demo
@@ -160,7 +160,7 @@ radius:
 ssh:
   listen: ["127.0.0.1:0"]
   targets:
-    - {name: %s, address: %q, account: %s, jump: opaque, class: privileged-internal, tags: [network]}
+    - {name: %s, address: %q, account: %s, credential: ca, host_key: %q, jump: recorded, class: privileged-internal, tags: [network]}
 recording: {recipients: [%s], low_water: 0}
 rules:
   - name: network team
@@ -168,16 +168,16 @@ rules:
     to: [tag:network, tag:vpn]
     may: [login, shell, exec, sftp, forward]
     need: [know, have]
-    record: "off"
+    record: required
     idle: 15m
     max: 12h
     reply: {Class: [network], Cisco-AVPair: ["shell:priv-lvl=15"]}
 metrics: {listen: "127.0.0.1:0"}
-`, info.Target, info.TargetHost, info.Account, recipient)
+`, info.Target, info.TargetHost, info.Account, hostKey, recipient)
 }
 
 // complete fills in what is known only when the gateway listens.
-func (d *demoInfo) complete(g *gateway, targetKey ssh.PublicKey) error {
+func (d *demoInfo) complete(g *gateway) error {
 	d.RADIUS, d.SSH, d.Metrics = g.sockets.radiusNames()[0], g.sockets.sshNames()[0], g.sockets.metricsName()
 	key, err := pquerna.NewKeyFromURL(d.URI)
 	if err != nil {
@@ -190,8 +190,12 @@ func (d *demoInfo) complete(g *gateway, targetKey ssh.PublicKey) error {
 	if err != nil {
 		return err
 	}
+	ca, err := g.hostCA()
+	if err != nil {
+		return err
+	}
 	known := knownhosts.Line([]string{knownhosts.Normalize(d.SSH)}, host.PublicKey()) + "\n" +
-		knownhosts.Line([]string{d.Target}, targetKey) + "\n"
+		ca.KnownHosts([]string{d.Target}) + "\n"
 	if err := os.WriteFile(d.KnownHosts, []byte(known), 0o600); err != nil {
 		return err
 	}
@@ -224,16 +228,19 @@ func (d *demoInfo) print(w io.Writer) {
 
   export SALLYPORT_CONFIG=%[1]s
 
-Over SSH, to a target behind the gateway (password, then a code):
-  ssh -F %[2]s %[3]s
+Over SSH, to a target behind the gateway (password and a code; each is good once):
+  ssh -F %[2]s %[3]s              by a jump, which is recorded
+  ssh -F %[2]s %[5]s@%[3]s@gw     by the user name
+  ssh -F %[2]s gw                 by a menu
 
 Over RADIUS, with the built-in test client (it asks for password and code):
   go run ./cmd/sallyport client probe %[4]s --user %[5]s --secret-file %[6]s
 or with FreeRADIUS's: the first packet is answered by a challenge, whose State goes with the code:
   printf 'User-Name=%[5]s\nUser-Password="%[7]s"\nMessage-Authenticator=0x00\n' | radclient -x 127.0.0.1:%[8]s auth %[9]s
 
-What was decided, and the proof of it:
+What was decided, what was done, and the proof of it:
   go run ./cmd/sallyport audit search
+  go run ./cmd/sallyport session list --past      then: session play SESSION
   go run ./cmd/sallyport audit verify
 
   person    %[5]s
