@@ -129,7 +129,8 @@ const maxOffered = 500
 // isBadSignature knows the errors of Verify in x/crypto/ssh, which ends the handshake with them as they are and calls
 // no callback.
 func isBadSignature(err error) bool {
-	return errors.Is(err, rsa.ErrVerification) || strings.Contains(err.Error(), "signature did not verify")
+	return errors.Is(err, rsa.ErrVerification) || strings.Contains(err.Error(), "signature did not verify") ||
+		strings.Contains(err.Error(), "user presence") // a FIDO key that nobody touched
 }
 
 // offeredKey looks a key up. The client may not hold it (RFC 4252 section 7), so nothing follows from an offer but

@@ -30,7 +30,7 @@ type proof struct {
 func (c *conn) proofOf(person string, key ssh.PublicKey) (proof, error) {
 	cert, is := key.(*ssh.Certificate)
 	if !is {
-		if err := checkRSA(key); err != nil {
+		if err := checkKey(key); err != nil {
 			return proof{}, err
 		}
 		fingerprint, registered := c.srv.gate.Key(person, key.Marshal())
@@ -39,7 +39,7 @@ func (c *conn) proofOf(person string, key ssh.PublicKey) (proof, error) {
 		}
 		return proof{Proof: login.Proof{Kind: login.Have, Method: "key", ID: fingerprint}, key: key}, nil
 	}
-	if err := checkRSA(cert.Key); err != nil {
+	if err := checkKey(cert.Key); err != nil {
 		return proof{}, err
 	}
 	if _, waived := cert.Extensions[noTouch]; waived || cert.CertType != ssh.UserCert {
@@ -63,6 +63,41 @@ func (c *conn) proofOf(person string, key ssh.PublicKey) (proof, error) {
 	}
 	id := fmt.Sprintf("%s serial %d of %s", ssh.FingerprintSHA256(cert.Key), cert.Serial, ssh.FingerprintSHA256(cert.SignatureKey))
 	return proof{Proof: login.Proof{Kind: login.Have, Method: "certificate", ID: id}, key: cert.Key}, nil
+}
+
+// checkKey refuses keys that prove too little: short RSA keys, and FIDO keys that were made for something else than SSH, with which
+// a web site could sign for its visitor (OpenSSH's PROTOCOL.u2f).
+func checkKey(key ssh.PublicKey) error {
+	application := ""
+	switch key.Type() {
+	case ssh.KeyAlgoSKED25519:
+		var k struct {
+			Type        string
+			Key         []byte
+			Application string
+		}
+		if err := ssh.Unmarshal(key.Marshal(), &k); err != nil {
+			return errKey
+		}
+		application = k.Application
+	case ssh.KeyAlgoSKECDSA256:
+		var k struct {
+			Type        string
+			Curve       string
+			Key         []byte
+			Application string
+		}
+		if err := ssh.Unmarshal(key.Marshal(), &k); err != nil {
+			return errKey
+		}
+		application = k.Application
+	default:
+		return checkRSA(key)
+	}
+	if !strings.HasPrefix(application, "ssh:") {
+		return errKey
+	}
+	return nil
 }
 
 // from tells whether a certificate may be used from an address.
