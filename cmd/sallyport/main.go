@@ -138,7 +138,7 @@ over RADIUS and SSH, and keeps a record that proves who was let in, and how.`,
 		return nil
 	}
 	root.AddCommand(
-		c.demoCommand(), c.initCommand(), c.serveCommand(), c.configCommand(), c.reloadCommand(), c.statusCommand(),
+		c.demoCommand(), c.initCommand(), c.serveCommand(), c.restartCommand(), c.configCommand(), c.reloadCommand(), c.statusCommand(),
 		c.userCommand(), c.tokenCommand(), c.keyCommand(), c.clientCommand(), c.targetCommand(), c.sessionCommand(), c.auditCommand(),
 		c.explainCommand(), c.devCommand(),
 	)

@@ -91,6 +91,7 @@ type Status struct {
 	Running    bool            `json:"running"`
 	Open       bool            `json:"open"` // logins can be decided
 	Reason     string          `json:"reason,omitempty"`
+	PID        int             `json:"pid"`
 	Version    string          `json:"version"`
 	Node       string          `json:"node"`
 	Since      time.Time       `json:"since,omitzero"`

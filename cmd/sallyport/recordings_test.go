@@ -296,7 +296,7 @@ func TestRecordingBrokenOff(t *testing.T) {
 		t.Errorf("%d, %q, %q", status, out, errs)
 	}
 	r.app(func(a *app, _ *config.Config) {
-		if err := a.gate.EndOrphans("ssh"); err != nil {
+		if err := a.gate.EndOrphans("ssh", nil); err != nil {
 			t.Fatal(err)
 		}
 	})

@@ -52,7 +52,9 @@ const drainFor = 5 * time.Second
 
 func (c *cli) serveCommand() *cobra.Command {
 	var inherited int
+	var inheritedNames []string
 	var profile string
+	var predecessor bool
 	cmd := &cobra.Command{
 		Use: "serve", Short: "Run the gateway", Args: cobra.NoArgs,
 		Long: `Runs the gateway until SIGTERM or an interrupt, which stop new work, let what is under way end, and exit with 0.
@@ -67,7 +69,7 @@ Sockets may come from systemd (socket activation), or from any parent by --liste
 			hup := make(chan os.Signal, 1)
 			signal.Notify(hup, syscall.SIGHUP)
 			defer signal.Stop(hup)
-			sockets, err := c.inheritedSockets(inherited)
+			sockets, err := c.inheritedSockets(inherited, inheritedNames)
 			if err != nil {
 				return err
 			}
@@ -79,11 +81,15 @@ Sockets may come from systemd (socket activation), or from any parent by --liste
 				}
 				defer stop()
 			}
-			return c.serve(cmd.Context(), cfg, serveOptions{log: newLogger(cfg.Log, c.stderr), sockets: sockets, hup: hup, notify: true})
+			return c.serve(cmd.Context(), cfg, serveOptions{log: newLogger(cfg.Log, c.stderr), sockets: sockets, hup: hup, notify: true, predecessor: predecessor})
 		},
 	}
 	cmd.Flags().StringVar(&profile, "cpuprofile", "", "write a CPU profile to `FILE`, for go tool pprof")
 	_ = cmd.Flags().MarkHidden("cpuprofile")
+	cmd.Flags().StringSliceVar(&inheritedNames, "listen-names", nil, "what the inherited sockets are for")
+	cmd.Flags().BoolVar(&predecessor, "predecessor", false, "a gateway that ran before still has SSH sessions")
+	_ = cmd.Flags().MarkHidden("listen-names")
+	_ = cmd.Flags().MarkHidden("predecessor")
 	cmd.Flags().IntVar(&inherited, "listen-fds", 0, "take `N` sockets from the parent, from descriptor 3 on")
 	return cmd
 }
@@ -126,6 +132,8 @@ type serveOptions struct {
 	hup     <-chan os.Signal
 	notify  bool           // tell systemd
 	ready   func(*gateway) // called once, when every listener answers
+
+	predecessor bool // a gateway that ran before still has SSH sessions
 }
 
 // gateway is a running daemon.
@@ -140,8 +148,13 @@ type gateway struct {
 	doors   *doors
 	book    *ledger.Book // what was seen of RADIUS clients, over restarts
 	sockets *sockets
+	through *switchGate // what the SSH gateway asks
 
-	reloading sync.Mutex
+	before predecessor
+	stop   context.CancelFunc // ends the work
+
+	reloading  sync.Mutex
+	succession *succession // a restart that was asked for; guarded by reloading until the work has ended
 }
 
 // serve runs until ctx ends or something that it cannot do without fails.
@@ -153,8 +166,9 @@ func (c *cli) serve(ctx context.Context, cfg *config.Config, o serveOptions) (er
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, a.close()) }()
-	g := &gateway{app: a, cli: c, since: time.Now().UTC(), metrics: newMetrics(a), doors: &doors{app: a, log: o.log}}
+	closed := sync.OnceValue(a.close)
+	defer func() { err = errors.Join(err, closed()) }()
+	g := &gateway{through: newSwitchGate(a.gate), app: a, cli: c, since: time.Now().UTC(), metrics: newMetrics(a), doors: &doors{app: a, log: o.log}}
 	defer g.doors.close()
 	if err := g.ensureAuthorities(admin.WithActor(ctx, admin.Actor{Name: admin.UserName(os.Getuid()), Road: "daemon"})); err != nil {
 		return err
@@ -167,8 +181,10 @@ func (c *cli) serve(ctx context.Context, cfg *config.Config, o serveOptions) (er
 	}
 	defer g.sockets.close()
 	g.verbs()
-	if err := g.gate.EndOrphans("ssh"); err != nil {
-		return err
+	if !o.predecessor {
+		if err := g.gate.EndOrphans("ssh", nil); err != nil {
+			return err
+		}
 	}
 	if o.notify {
 		c.tuneGC()
@@ -180,16 +196,27 @@ func (c *cli) serve(ctx context.Context, cfg *config.Config, o serveOptions) (er
 		return err
 	}
 	reason := "stopped"
-	defer g.keepBook(true)
 	if err := g.run(ctx, o); err != nil {
 		reason = "failed"
 		o.log.Error("the gateway stops", "error", err)
 		defer func(cause error) { err = errors.Join(cause, err) }(err)
 	}
-	return errors.Join(
+	g.keepBook(true)
+	if g.succession != nil && reason == "stopped" {
+		reason = "restart"
+		g.through.leave()
+	}
+	err = errors.Join(
 		g.admin.Record(context.WithoutCancel(ctx), "gateway.stop", audit.Info, reason),
 		g.snapshot(context.WithoutCancel(ctx)),
 	)
+	if g.succession == nil || err != nil {
+		return err
+	}
+	if err := closed(); err != nil {
+		return err
+	}
+	return g.handOver(ctx, o.log)
 }
 
 // hashOf names a configuration in the records.
@@ -238,10 +265,10 @@ func (g *gateway) build(cfg *config.Config) error {
 		return err
 	}
 	g.ssh = sshgw.NewServer(sshgw.Options{
-		Gate: g.gate, Now: time.Now, Log: g.slog.With("part", "ssh"), Meter: g.metrics,
+		Gate: g.through, Now: time.Now, Log: g.slog.With("part", "ssh"), Meter: g.metrics,
 		Vault: targetVault{g.app}, HostCA: hostCA, UserCA: userCA, LoginCA: loginCA, LastUse: g.lastUse,
 	})
-	g.killSSH = g.ssh.Kill
+	g.killSSH = func(id, why string) bool { return g.ssh.Kill(id, why) || g.before.kill(id, why) }
 	return g.ssh.SetConfig(sc)
 }
 
@@ -249,6 +276,7 @@ func (g *gateway) build(cfg *config.Config) error {
 func (g *gateway) run(ctx context.Context, o serveOptions) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
+	g.stop = stop
 	work, workCtx := errgroup.WithContext(ctx)
 	g.serveRADIUS(workCtx, work.Go)
 	for _, l := range g.sockets.ssh {
@@ -273,7 +301,14 @@ func (g *gateway) run(ctx context.Context, o serveOptions) error {
 	if o.ready != nil {
 		o.ready(g)
 	}
+	if o.predecessor {
+		time.AfterFunc(predecessorWait, func() { g.endUnclaimed() })
+	}
 	<-workCtx.Done()
+	if g.succession != nil && ctx.Err() != nil {
+		return work.Wait()
+	}
+	g.sockets.spares.close() // whoever comes now is refused at once
 	if o.notify {
 		notify(daemon.SdNotifyStopping)
 	}
@@ -363,13 +398,15 @@ func names(list []string) string { return strings.Join(list, ", ") }
 func (g *gateway) verbs() {
 	admin.Handle(g.admin, "status", func(ctx context.Context, _ admin.Empty) (Status, error) { return g.status(ctx), nil })
 	admin.Handle(g.admin, "reload", func(ctx context.Context, _ admin.Empty) (Reloaded, error) { return g.reload(ctx) })
+	admin.Handle(g.admin, "restart", func(ctx context.Context, in RestartIn) (Restarted, error) { return g.succeed(ctx, in) })
+	g.successionVerbs(&g.before)
 	admin.Handle(g.admin, "client.list", func(context.Context, admin.Empty) (ClientReport, error) { return g.clients(), nil })
 	admin.Handle(g.admin, "client.report", func(context.Context, admin.Empty) (Seen, error) { return g.seen(), nil })
 }
 
 func (g *gateway) status(ctx context.Context) Status {
 	s := Status{
-		Running: true, Open: true, Version: version(), Node: g.config().Node, Since: g.since, Config: g.config().File,
+		Running: true, Open: true, PID: os.Getpid(), Version: version(), Node: g.config().Node, Since: g.since, Config: g.config().File,
 		RADIUS: g.sockets.radiusNames(), Accounting: g.sockets.accountingNames(), RadSec: g.sockets.radsecNames(), SSH: g.sockets.sshNames(), Metrics: g.sockets.metricsName(),
 		Firsts: g.doors.standings(ctx), Records: g.log.Next(), IndexLag: g.index.lag(), Sessions: len(g.gate.Sessions()),
 	}

@@ -23,6 +23,53 @@ type sockets struct {
 	metrics    net.Listener
 	admin      net.Listener
 	undo       []func() error
+	spares     spares
+}
+
+// spares are second descriptors of all sockets but the commands' own, taken before anybody serves on them, for a gateway that comes after
+// this one.
+type spares struct {
+	files []*os.File
+	names []string
+}
+
+func (s *spares) add(name string, socket interface{ File() (*os.File, error) }) error {
+	f, err := socket.File()
+	if err == nil {
+		s.files, s.names = append(s.files, f), append(s.names, name)
+	}
+	return err
+}
+
+// close lets them go: a socket is closed when its last descriptor is.
+func (s *spares) close() {
+	for _, f := range s.files {
+		f.Close()
+	}
+	s.files, s.names = nil, nil
+}
+
+// spare takes them.
+func (s *sockets) spare() error {
+	var errs []error
+	udp := func(name string, list []*net.UDPConn) {
+		for _, one := range list {
+			errs = append(errs, s.spares.add(name, one))
+		}
+	}
+	tcp := func(name string, list ...net.Listener) {
+		for _, one := range list {
+			if t, ok := one.(*net.TCPListener); ok {
+				errs = append(errs, s.spares.add(name, t))
+			}
+		}
+	}
+	udp("radius", s.radius)
+	udp("accounting", s.accounting)
+	tcp("radsec", s.radsec...)
+	tcp("ssh", s.ssh...)
+	tcp("metrics", s.metrics)
+	return errors.Join(errs...)
 }
 
 // firstFD is the first inherited descriptor (sd_listen_fds(3)).
@@ -31,11 +78,15 @@ const firstFD = 3
 // inheritedSockets takes what systemd passes, or count descriptors from any other parent. A datagram socket is for
 // RADIUS, unless systemd names it "accounting"; a stream socket is for SSH, unless it is named "metrics" or "radsec"
 // (FileDescriptorName=).
-func (c *cli) inheritedSockets(count int) (*sockets, error) {
+func (c *cli) inheritedSockets(count int, names []string) (*sockets, error) {
 	var files []*os.File
 	if count > 0 {
 		for fd := firstFD; fd < firstFD+count; fd++ {
-			files = append(files, os.NewFile(uintptr(fd), "fd "+strconv.Itoa(fd)))
+			name := "fd " + strconv.Itoa(fd)
+			if i := fd - firstFD; i < len(names) {
+				name = names[i]
+			}
+			files = append(files, os.NewFile(uintptr(fd), name))
 		}
 	} else {
 		files = activation.Files(true)
@@ -124,7 +175,7 @@ func openSockets(cfg *config.Config, p paths, inherited *sockets) (_ *sockets, e
 			return nil, hintf("does something else listen there? ss -tlpn shows it", "metrics.listen: %w", err)
 		}
 	}
-	return s, s.openAdmin(p)
+	return s, errors.Join(s.spare(), s.openAdmin(p))
 }
 
 // listenUDP returns what it has opened also with an error.
@@ -176,6 +227,7 @@ func (s *sockets) openAdmin(p paths) error {
 
 // close closes what is still open.
 func (s *sockets) close() {
+	s.spares.close()
 	for _, conn := range slices.Concat(s.radius, s.accounting) {
 		conn.Close()
 	}

@@ -275,10 +275,11 @@ func (g *Gate) AskAccounting(acc Accounting) Noted {
 	return Noted{g, d}
 }
 
-// EndOrphans records the end of sessions of a protocol that did not outlive a restart of the gateway.
-func (g *Gate) EndOrphans(protocol string) error {
+// EndOrphans records the end of sessions of a protocol that did not outlive a restart of the gateway: all but those of which lives
+// says that they do. A nil lives means that none does.
+func (g *Gate) EndOrphans(protocol string, lives func(id string) bool) error {
 	for _, s := range g.Sessions() {
-		if s.Protocol != protocol {
+		if s.Protocol != protocol || lives != nil && lives(s.ID) {
 			continue
 		}
 		_, err := g.note(Event{

@@ -100,7 +100,7 @@ func TestOrphans(t *testing.T) {
 	}
 	b.restart()
 	b.live("alice ", "bob 1")
-	if err := b.gate.EndOrphans("ssh"); err != nil {
+	if err := b.gate.EndOrphans("ssh", nil); err != nil {
 		t.Fatal(err)
 	}
 	b.live("bob 1")
