@@ -50,7 +50,7 @@ func (s *sniffer) look() {
 		return
 	}
 	size := binary.BigEndian.Uint32(s.said)
-	if size > maxSniffed {
+	if size < 1 || size > maxSniffed { // a packet has at least the length of its padding
 		s.done, s.said = true, nil
 		return
 	}
