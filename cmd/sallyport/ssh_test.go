@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -24,12 +25,14 @@ import (
 // target is Debian's sshd behind the gateway, one process for each connection.
 type target struct {
 	listener net.Listener
+	accepted atomic.Int64 // connections
 	account  string
 	done     chan struct{}
 }
 
-// newTarget listens on a free port of loopback, and hands each connection to an sshd of its own (sshd -i).
-func newTarget(t testing.TB, dir string) *target {
+// newTarget listens on a free port of loopback, and hands each connection to an sshd of its own (sshd -i). Lines are more of
+// its configuration.
+func newTarget(t testing.TB, dir string, lines ...string) *target {
 	t.Helper()
 	sshd := tool(t, "sshd", "openssh-server")
 	me, err := user.Current()
@@ -50,7 +53,8 @@ PermitRootLogin yes
 PidFile none
 PrintMotd no
 Subsystem sftp internal-sftp
-`, filepath.Join(dir, "target_host"), filepath.Join(dir, "target_user.pub"))
+%s
+`, filepath.Join(dir, "target_host"), filepath.Join(dir, "target_user.pub"), strings.Join(lines, "\n"))
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -74,6 +78,7 @@ func (tg *target) serve(sshd, config, log string) {
 		if err != nil {
 			return
 		}
+		tg.accepted.Add(1)
 		wg.Go(func() {
 			defer conn.Close()
 			f, err := conn.(*net.TCPConn).File()

@@ -105,7 +105,7 @@ func TestTargetTrust(t *testing.T) {
 	r.check()
 }
 
-func fingerprintOf(t *testing.T, path string) string {
+func fingerprintOf(t testing.TB, path string) string {
 	t.Helper()
 	key, _, _, _, err := ssh.ParseAuthorizedKey(mustRead(t, path))
 	if err != nil {
