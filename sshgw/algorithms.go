@@ -15,7 +15,7 @@ const serverVersion = "SSH-2.0-Sallyport"
 const minRSA = 2048
 
 // SupportedCiphers lists the ciphers, in the order of preference. GCM comes first because it costs the least here;
-// CTR, only with encrypt-then-MAC, is for clients without GCM (PuTTY before 0.78, Paramiko before 3.5). There is no
+// CTR, if possible with encrypt-then-MAC, is for clients without GCM (PuTTY before 0.78, Paramiko before 3.5, Dropbear). There is no
 // chacha20-poly1305: OpenSSH would choose it first, and Go computes it without vector instructions on amd64, at twice
 // the cost.
 func SupportedCiphers() []string {
@@ -35,7 +35,8 @@ func newServerConfig(s *settings, hostKeys []ssh.Signer) *ssh.ServerConfig {
 				ssh.KeyExchangeECDHP521,
 			},
 			Ciphers: s.Ciphers,
-			MACs:    []string{ssh.HMACSHA256ETM, ssh.HMACSHA512ETM},
+			// The last one is for Dropbear's client (as of 2022.83), which has neither GCM nor encrypt-then-MAC.
+			MACs: []string{ssh.HMACSHA256ETM, ssh.HMACSHA512ETM, ssh.HMACSHA256},
 		},
 		PublicKeyAuthAlgorithms: []string{
 			ssh.KeyAlgoED25519, ssh.KeyAlgoSKED25519, ssh.KeyAlgoSKECDSA256,

@@ -73,7 +73,7 @@ func TestOffersOnlyModern(t *testing.T) {
 	}
 	got := readKexInit(t, r)
 	ciphers := "aes128-gcm@openssh.com,aes256-gcm@openssh.com,aes256-ctr,aes128-ctr"
-	macs := "hmac-sha2-256-etm@openssh.com,hmac-sha2-512-etm@openssh.com"
+	macs := "hmac-sha2-256-etm@openssh.com,hmac-sha2-512-etm@openssh.com,hmac-sha2-256"
 	want := []string{
 		"mlkem768x25519-sha256,curve25519-sha256,curve25519-sha256@libssh.org,ecdh-sha2-nistp256,ecdh-sha2-nistp384,ecdh-sha2-nistp521,kex-strict-s-v00@openssh.com",
 		"ssh-ed25519,rsa-sha2-256,rsa-sha2-512",

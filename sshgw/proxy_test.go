@@ -164,6 +164,57 @@ func TestProxiedCommands(t *testing.T) {
 	}
 }
 
+// Clients that have no more to say close at the end of a program's output, and can be told nothing after that: the status comes
+// before it, even when the program closes its output early. A program that lives on and wants input gets it.
+func TestStatusBeforeEndOfData(t *testing.T) {
+	o := proxied(t, nil)
+	c, err := o.client("alice@core-sw1", (&typist{password: alicePassword, code: o.code()}).auth())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for _, x := range []struct {
+		name, command string
+		early         bool // the client ends its data at once, and closes as soon as the target does
+		status        byte
+	}{
+		{"it exits", "exit 5", true, 5},
+		{"it closes its output first", "exec >&- 2>&-; sleep 0.5; exit 6", true, 6},
+		{"it waits for input behind its output", "exec >&- 2>&-; cat >/dev/null; exit 7", false, 7},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			ch, requests, err := c.OpenChannel("session", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			status := make(chan byte, 1)
+			go func() {
+				defer close(status)
+				for r := range requests {
+					if r.Type == "exit-status" {
+						status <- r.Payload[3]
+					}
+				}
+			}()
+			if ok, err := ch.SendRequest("exec", true, ssh.Marshal(struct{ Command string }{x.command})); !ok || err != nil {
+				t.Fatal(ok, err)
+			}
+			if x.early {
+				ch.CloseWrite()
+			}
+			io.Copy(io.Discard, ch)
+			if x.early {
+				ch.Close()
+			}
+			ch.CloseWrite()
+			if got, ok := <-status; !ok || got != x.status {
+				t.Errorf("status %d, %v, want %d", got, ok, x.status)
+			}
+			ch.Close()
+		})
+	}
+}
+
 // Files go through by every program, and arrive whole.
 func TestProxiedFiles(t *testing.T) {
 	o := proxied(t, nil)

@@ -235,6 +235,14 @@ func (c *sshTry) prompted(env []string, questions [][2]string, stdin, name strin
 			c.Errorf("%s: %v", name, err)
 		}
 	}
+	if stdin != "" { // what comes before they are through with asking, they throw away
+		until(c, filepath.Base(name)+"'s session", func() bool {
+			if ctx.Err() != nil {
+				c.Fatalf("%s has no session:\n%s%s", name, out.String(), errs.String())
+			}
+			return len(c.newRecords("session.start")) > 0
+		})
+	}
 	_, _ = io.WriteString(in, stdin) // a program that has ended takes no more
 	in.Close()
 	_ = cmd.Wait() // its status is the result

@@ -18,6 +18,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 )
@@ -91,7 +92,8 @@ func (x *tty) inShell() {
 	x.typ("echo is $((40+2)) $TERM; stty size\r")
 	x.await("is 42 xterm")
 	x.await("31 117")
-	x.typ("trap 'echo size $(stty size); exit 7' WINCH; echo re''ady; while :; do sleep 0.05; done\r")
+	// An interactive shell is not of the foreground group while it runs something, and would not learn of a new size.
+	x.typ(`exec sh -c 'trap "echo size \$(stty size); exit 7" WINCH; echo re""ady; while :; do sleep 0.05; done'` + "\r")
 	x.await("ready")
 	x.resize(150, 43)
 	x.await("size 43 150")
@@ -277,10 +279,33 @@ func passwordMethod(c *sshTry, wy way, target string) trace {
 }
 
 func subsystem(c *sshTry, wy way, target string) trace {
+	cmd := exec.Command(tool(c, "ssh", "openssh-client"), append([]string{"-F", c.w.conf}, append(c.cmdline(wy, target, "-s"), "sftp")...)...)
+	cmd.Env = append(os.Environ(), c.answers(c.p.password, c.p.code())...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		c.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		c.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		c.Fatal(err)
+	}
+	timer := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
+	defer timer.Stop()
 	// SSH_FXP_INIT of version 3, and what a server answers: its own version.
-	stdout, stderr, status := c.openSSH("\x00\x00\x00\x05\x01\x00\x00\x00\x03", "ssh", append(c.cmdline(wy, target, "-s"), "sftp")...)
-	if len(stdout) < 9 || stdout[4] != 2 || stdout[8] != 3 {
-		c.Errorf("ssh -s sftp: exit status %d, %q\n%s", status, stdout, stderr)
+	if _, err := io.WriteString(in, "\x00\x00\x00\x05\x01\x00\x00\x00\x03"); err != nil {
+		c.Fatal(err)
+	}
+	var answer [9]byte
+	if _, err := io.ReadFull(out, answer[:]); err != nil || answer[4] != 2 || answer[8] != 3 {
+		c.Errorf("ssh -s sftp: %q, %v", answer, err)
+	}
+	in.Close()
+	if err := cmd.Wait(); err != nil {
+		c.Errorf("ssh -s sftp: %v", err)
 	}
 	return trace{request: "sftp", in: 9, out: 9}
 }

@@ -5,8 +5,10 @@
 // # Order
 //
 // golang.org/x/crypto/ssh delivers data and requests on different channels, so their order is lost. What the target's
-// program wrote is passed on to its end first, then its exit status or signal, then the close: a client that leaves when it
-// learns the status has all the output.
+// program wrote is passed on to its end first, then its exit status or signal, then the end of data, then the close: a client that
+// leaves when it learns the status has all the output. Many clients close when both sides have ended their data, and can be told
+// nothing after that; so the end of data waits for the status, unless a program that has closed its output lives on and the client
+// may have more to say to it.
 //
 // # Memory
 //
@@ -99,7 +101,7 @@ func (s *Session) Serve(ctx context.Context) Exit {
 		cut()
 	}
 	clientGone, targetGone := make(chan struct{}), make(chan struct{})
-	var exit heldExit
+	exit := heldExit{known: make(chan struct{})}
 	s.Run(func() {
 		defer close(clientGone)
 		s.fromClient(e, fail)
@@ -121,10 +123,10 @@ func (s *Session) Serve(ctx context.Context) Exit {
 	// Nobody sends extended data towards a program, but they use up the window (RFC 4254 section 5.2).
 	s.Run(func() { s.Buffers.discard(s.Client.Channel.Stderr()) })
 
-	var in, out sync.WaitGroup
-	in.Add(1)
+	inputEnded := make(chan struct{})
+	var out sync.WaitGroup
 	s.Run(func() {
-		defer in.Done()
+		defer close(inputEnded)
 		// Whether it was the client's end of data or the target that no longer takes any: the target learns it.
 		if s.pump(s.Client.Channel, s.Target.Channel, s.Input, fail) {
 			_ = s.Target.Channel.CloseWrite()
@@ -146,6 +148,8 @@ func (s *Session) Serve(ctx context.Context) Exit {
 	})
 	s.pump(s.Target.Channel, s.Client.Channel, s.Output, fail)
 	out.Wait()
+	exit.await(targetGone, inputEnded)
+	exit.send(s.Client.Channel, e)
 	_ = s.Client.Channel.CloseWrite()
 	// The target may still say how the program ended, and take input, until it closes its channel.
 	<-targetGone
@@ -156,7 +160,7 @@ func (s *Session) Serve(ctx context.Context) Exit {
 		<-cutDone
 	}
 	s.await(clientGone, true)
-	in.Wait()
+	<-inputEnded
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.exit
@@ -203,9 +207,38 @@ func windowChange(r *ssh.Request) (w size, is bool) {
 
 // heldExit is how the program ended, kept until its output is through.
 type heldExit struct {
+	known chan struct{} // closed when the target has said it
+
 	mu      sync.Mutex
 	kind    string
 	payload []byte
+	sent    bool
+}
+
+// endOfDataWait is how long the end of a program's output is kept from a client that may still send: servers say at the same
+// time that a program has ended, and how.
+const endOfDataWait = 2 * time.Second
+
+// await returns when the client may be told that there is no more output: the status is known, or the target has closed, or the program
+// lives on and the client may have more for it.
+func (h *heldExit) await(targetGone, inputEnded <-chan struct{}) {
+	timer := time.NewTimer(endOfDataWait)
+	defer timer.Stop()
+	select {
+	case <-h.known:
+		return
+	case <-targetGone:
+		return
+	case <-timer.C:
+	}
+	select {
+	case <-inputEnded: // the client would close
+		select {
+		case <-h.known:
+		case <-targetGone:
+		}
+	default:
+	}
 }
 
 // collect takes the target's requests until its channel is closed. What is not about the program's end is passed on at once.
@@ -217,6 +250,7 @@ func (h *heldExit) collect(s *Session) {
 			h.mu.Lock()
 			if h.kind == "" {
 				h.kind, h.payload = r.Type, r.Payload
+				close(h.known)
 			}
 			h.mu.Unlock()
 			ok = true
@@ -229,13 +263,14 @@ func (h *heldExit) collect(s *Session) {
 	}
 }
 
-// send tells the client how the program ended.
+// send tells the client how the program ended, once.
 func (h *heldExit) send(client ssh.Channel, e *end) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.kind == "" {
+	if h.kind == "" || h.sent {
 		return
 	}
+	h.sent = true
 	var status struct{ Status uint32 }
 	var signal struct {
 		Signal string
