@@ -329,7 +329,7 @@ func (l *link) credential(ctx context.Context, s *session, ask outbound.Ask) (_ 
 		if ask == nil {
 			return nil, done, errNoAsk
 		}
-		return outbound.NewAsk(ask), done, nil
+		return outbound.NewAsk(attributed(t, ask)), done, nil
 	case CredentialCA:
 		if l.c.srv.userCA == nil {
 			return nil, done, errors.New("the gateway has no CA for logging in at targets")
@@ -338,6 +338,17 @@ func (l *link) credential(ctx context.Context, s *session, ask outbound.Ask) (_ 
 	}
 	c, err := l.c.srv.vault.TargetCredential(t.Name, account, kind)
 	return c, done, err
+}
+
+// attributed says who asks: a target's question may look like the gateway's own.
+func attributed(t *Target, ask outbound.Ask) outbound.Ask {
+	return func(ctx context.Context, name, instruction string, prompts []string, echos []bool) ([]string, error) {
+		says := t.Name + " asks:"
+		if instruction != "" {
+			says += "\n" + instruction
+		}
+		return ask(ctx, name, says, prompts, echos)
+	}
 }
 
 // openAgent opens a channel to the client's agent. Clients answer at once or not at all.

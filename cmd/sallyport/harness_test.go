@@ -97,7 +97,7 @@ func tool(t testing.TB, name, debianPackage string) string {
 }
 
 // patience bounds every wait for another process. Nothing takes it unless it hangs.
-const patience = 12 * time.Second
+const patience = 60 * time.Second
 
 // Where the RADIUS clients of a rig ask from: their mode follows from their address alone.
 const (

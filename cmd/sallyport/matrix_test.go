@@ -13,7 +13,7 @@ import (
 	"sallyport/radiusd/exchange/exchangetest"
 )
 
-var update = flag.Bool("update", false, "write docs/radius/README.md anew")
+var update = flag.Bool("update", false, "write docs/radius/README.md and docs/ssh/README.md anew")
 
 // Who proves the first factor.
 const (

@@ -456,6 +456,7 @@ func atSwitch(wy way, target, asked string) func(c *sshTry) {
 			x.typ("\r")
 		}
 		if asked != "" {
+			x.await(target + " asks:")
 			x.await(asked)
 			x.typ(switchPassword + "\r")
 		}
@@ -880,6 +881,7 @@ func sshMatrix() []sshCell {
 // askedAtBox answers Dropbear's own question at the terminal.
 func askedAtBox(c *sshTry) {
 	x := c.atTerminal(80, 24, c.answers(c.p.password, c.p.code()), tool(c, "ssh", "openssh-client"), append([]string{"-F", c.w.conf}, append(c.cmdline(byAt, "boxask1", "-t"), "echo it is $((40+2)); exit 4")...)...)
+	x.await("boxask1 asks:")
 	x.await("assword")
 	x.typ(boxPassword + "\r")
 	x.await("it is 42")

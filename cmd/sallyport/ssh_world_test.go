@@ -201,7 +201,7 @@ Host *
 `, host, port, w.dir, w.account, switchAccount, boxAccount), 0o600)
 	w.file("askpass", `#!/bin/sh
 case "$1" in
-*netadmin@*assword:*|*boxadmin@*assword:*) printf '%s\n' "$TARGET_PASSWORD" ;;
+"(netadmin@"*assword:*|"(boxadmin@"*assword:*) printf '%s\n' "$TARGET_PASSWORD" ;;
 *assword:*) printf '%s\n' "$PASSWORD" ;;
 *code:*) printf '%s\n' "$CODE" ;;
 *) exit 1 ;;
@@ -554,7 +554,7 @@ func (c *sshTry) compare(e trace, start, end *audit.Record) {
 		c.Errorf("%s is %q, want %q", e.detail[0], detail(start, e.detail[0]), e.detail[1])
 	}
 	if e.connected[0] != "" {
-		c.connectedBy(e, end.Session)
+		c.connectedBy(e, start)
 	}
 	for op, path := range map[string]string{"upload": e.upload, "download": e.download} {
 		if path != "" {
@@ -571,17 +571,18 @@ func (c *sshTry) compare(e trace, start, end *audit.Record) {
 	}
 }
 
-func (c *sshTry) connectedBy(e trace, session string) {
+// connectedBy checks how the gateway logged in at the target: for the session, or before it, where the target asks the person.
+func (c *sshTry) connectedBy(e trace, start *audit.Record) {
 	c.Helper()
 	for _, rec := range c.newRecords("session.connected") {
-		if rec.Session == session {
+		if rec.Session == start.Session || rec.Session == "none" && rec.Attempt == start.Attempt {
 			if got := detail(rec, e.connected[0]); got != e.connected[1] {
 				c.Errorf("the connection's %s is %q, want %q", e.connected[0], got, e.connected[1])
 			}
 			return
 		}
 	}
-	c.Errorf("it is not on record how the gateway logged in for session %s", session)
+	c.Errorf("it is not on record how the gateway logged in for session %s", start.Session)
 }
 
 // transferred looks for the record of a transfer of the world's data.
