@@ -54,7 +54,9 @@ func (l *link) asker(ch ssh.Channel, start *relay.Start) outbound.Ask {
 // harmless keeps a target's question from moving the person's cursor: control characters are dropped.
 func harmless(s string) string {
 	return strings.Map(func(r rune) rune {
-		if r < ' ' && r != '\n' && r != '\t' || r >= 0x7f && r < 0xa0 {
+		switch {
+		case r < ' ' && r != '\n' && r != '\t', r >= 0x7f && r < 0xa0, // control characters
+			r >= 0x200b && r <= 0x200f, r >= 0x2028 && r <= 0x202e, r >= 0x2060 && r <= 0x206f, r == 0xfeff: // marks of direction and joining
 			return -1
 		}
 		return r
@@ -64,19 +66,50 @@ func harmless(s string) string {
 var errNotPermitted = errors.New("nothing at the target is permitted")
 
 // askFirst logs in at a target whose questions the person answers while he logs in here, so that clients without a terminal
-// can answer too. Nothing is opened there but the connection; each session on it is decided when it is asked for.
+// can answer too. It is an access like any, and on record before the target is dialled (P3, P11); each session on the connection is
+// decided again when it is asked for. It happens once for a link: targets' passwords are not guessed through it unseen.
 func (l *link) askFirst(t *Target, challenge ssh.KeyboardInteractiveChallenge) error {
 	c := l.c
-	if !t.Permits(l.accountAt(t)) || !c.permitsAny(l.grant, t) {
+	if l.askedFirst || !t.Permits(l.accountAt(t)) {
 		return errNotPermitted
 	}
-	s := &session{c: c, target: t, grant: l.grant, attempt: c.attemptAt(t, l.accountAt(t), login.MayShell), started: time.Now(), kind: "login"}
-	_, err := l.up.get(c.ctx, l, s, func(_ context.Context, name, instruction string, prompts []string, echos []bool) ([]string, error) {
+	l.askedFirst = true
+	may, ok := l.anyRight(t)
+	if !ok {
+		return errNotPermitted // the first session is refused, on record
+	}
+	a := c.attemptAt(t, l.accountAt(t), may)
+	a.Detail = []login.Detail{{Key: "request", Value: "login"}}
+	grant, v, _ := c.access("login", l.by(), a)
+	if v != granted {
+		return errNotPermitted
+	}
+	s := &session{c: c, target: t, grant: grant, attempt: a, started: time.Now(), kind: "login"}
+	up, err := l.up.get(c.ctx, l, s, func(_ context.Context, name, instruction string, prompts []string, echos []bool) ([]string, error) {
 		clean := make([]string, len(prompts))
 		for i, p := range prompts {
 			clean[i] = harmless(p)
 		}
 		return challenge(harmless(name), harmless(instruction), clean, echos)
 	})
+	if err == nil {
+		l.up.release(up) // it stays, as the newest
+		return nil
+	}
+	ev := s.event("session.connected", login.Failed, endDialFailed)
+	ev.Detail = append(ev.Detail, login.Detail{Key: "credential", Value: CredentialAsk}, login.Detail{Key: "cause", Value: dialError(err)})
+	if !c.note(ev) || !c.countRefusal() {
+		return errUnanswerable
+	}
 	return err
+}
+
+// anyRight is the first thing that the person may do at a target.
+func (l *link) anyRight(t *Target) (login.Capability, bool) {
+	for _, may := range []login.Capability{login.MayShell, login.MayExec, login.MaySFTP, login.MayDownload, login.MayUpload, login.MayForward} {
+		if l.c.srv.gate.Foresee(l.by(), systemOf(t), may) == login.ReasonOK {
+			return may, true
+		}
+	}
+	return "", false
 }

@@ -253,9 +253,9 @@ func (c *conn) decide(m ssh.ConnMetadata, a login.Attempt) error {
 	}
 	a.Detail = append(a.Detail, algorithmDetail(m)...)
 	user, _ := ParseUser(m.User()) // what does not parse is a stranger's name, and refused
-	if user.Target != "" {
+	if _, known := c.srv.settings.Load().routes.ByName(user.Target); known {
 		a.Account = user.Account
-		a.Detail = append(a.Detail, login.Detail{Key: "destination", Value: spellName(user.Target)})
+		a.Detail = append(a.Detail, login.Detail{Key: login.DetailDestination, Value: spellName(user.Target)})
 	}
 	o := c.srv.gate.Decide(c.ctx, a)
 	c.srv.meter.Login(o.Reason())

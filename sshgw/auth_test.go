@@ -319,8 +319,10 @@ func TestUserNameWithATarget(t *testing.T) {
 		{"alice@core-sw1", "core-sw1", "none", true},
 		{"alice%core-sw1", "core-sw1", "none", true},
 		{"alice@root@core-sw1", "core-sw1", "root", true},
-		{"alice@nowhere", "nowhere", "none", true},
-		{"mallory@core-sw1", "core-sw1", "none", false},
+		{"alice@nowhere", "", "none", true}, // it may be a password
+		{"alice@hunter2@nowhere", "", "none", true},
+		{"mallory@core-sw1", "", "none", false},
+		{"mallory@hunter2@core-sw1", "", "none", false},
 		{"alice@a@b@c", "", "none", false},
 	} {
 		who := &typist{password: alicePassword, code: h.code()}

@@ -2,6 +2,7 @@ package sshgw
 
 import (
 	"context"
+	"errors"
 	"io"
 	"time"
 
@@ -23,8 +24,9 @@ const lastUseWait = time.Second
 // sides.
 func (c *conn) choose(l *link, ch ssh.Channel, requests <-chan *ssh.Request, start *relay.Start) {
 	start.Answer(true)
-	idle := time.AfterFunc(menuWait, func() { _ = ch.Close() })
-	stop := context.AfterFunc(c.ctx, func() { _ = ch.Close() })
+	base := ch
+	idle := time.AfterFunc(menuWait, func() { c.end(endIdle, "") })
+	stop := context.AfterFunc(c.ctx, func() { _ = base.Close() })
 	m := menu.New(c.menuItems(l), int(start.PTY.Cols), int(start.PTY.Rows))
 	for {
 		_, _ = io.WriteString(ch, m.View(c.grant.Person))
@@ -35,32 +37,21 @@ func (c *conn) choose(l *link, ch ssh.Channel, requests <-chan *ssh.Request, sta
 		if len(typed) > 0 {
 			ch = &typedAhead{Channel: ch, typed: typed}
 		}
-		l.name, l.account = name, ""
-		if t, known := l.target(); known && l.accountAt(t) == "" {
-			_, _ = io.WriteString(ch, "\r\n\r\n")
-			term := term.NewTerminal(ch, "Account at "+t.Name+": ")
-			account, err := term.ReadLine()
-			if err != nil {
-				break
-			}
-			l.account = account
-		}
-		if t, known := l.target(); known && l.needsStepUp(t) {
-			_, _ = io.WriteString(ch, "\r\n\r\n")
-			if err := l.stepUp(t, challengeAt(l.asker(ch, start))); err == errUnanswerable {
-				break
-			}
-		}
-		s, sentence := l.permitted(start)
-		if s != nil {
+		held := relay.Hold(requests, start, c.run)
+		session, sentence := c.goTo(l, name, ch, start, held)
+		if session != nil {
 			idle.Stop()
 			stop()
 			_, _ = io.WriteString(ch, "\r\n\r\n")
-			l.serve(s, ch, requests, start)
+			l.serve(session, ch, requests, start, held)
 			return
 		}
+		held.Release()
 		if sentence == "" {
 			break
+		}
+		if p, ok := held.Size(); ok {
+			m.Resize(int(p.Cols), int(p.Rows))
 		}
 		m.Say(sentence)
 	}
@@ -70,6 +61,28 @@ func (c *conn) choose(l *link, ch ssh.Channel, requests <-chan *ssh.Request, sta
 	status := struct{ Status uint32 }{0}
 	_, _ = ch.SendRequest("exit-status", false, ssh.Marshal(&status))
 	c.shut(ch, requests)
+}
+
+// goTo asks what is missing, and then the Gate, for a session at a target that was chosen. When it returns none, the sentence is for the
+// menu; empty: it is over.
+func (c *conn) goTo(l *link, name string, ch ssh.Channel, start *relay.Start, held *relay.Held) (*session, string) {
+	l.name, l.account = name, ""
+	t, known := l.target()
+	if known && l.accountAt(t) == "" {
+		_, _ = io.WriteString(ch, "\r\n\r\n")
+		account, err := term.NewTerminal(ch, "Account at "+t.Name+": ").ReadLine()
+		if err != nil {
+			return nil, ""
+		}
+		l.account = account
+	}
+	if known && l.needsStepUp(t) {
+		_, _ = io.WriteString(ch, "\r\n\r\n")
+		if err := l.stepUp(t, challengeAt(l.asker(ch, start))); errors.Is(err, errUnanswerable) {
+			return nil, ""
+		}
+	}
+	return l.permitted(start, held)
 }
 
 // typedAhead is a channel of which something was read that is for whoever reads next.
@@ -176,7 +189,7 @@ func (c *conn) menuItems(l *link) []menu.Item {
 		}
 		items = append(items, menu.Item{
 			Name: t.Name, Class: t.Class, Tags: t.Tags, LastUse: last[t.Name],
-			Recorded: c.srv.gate.MustRecord(l.grant, systemOf(t)), StepUp: c.srv.gate.Foresee(l.grant, systemOf(t), login.MayShell) == login.ReasonStepUp,
+			Recorded: c.srv.gate.MustRecord(l.by(), systemOf(t)), StepUp: c.srv.gate.Foresee(l.by(), systemOf(t), login.MayShell) == login.ReasonStepUp,
 		})
 	}
 	return items

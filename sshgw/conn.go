@@ -353,9 +353,14 @@ func (c *conn) reject(nc ssh.NewChannel, kind string, why login.Reason, code ssh
 // recordRefusal records that something was refused to the person who has logged in. When it returns false the
 // connection has been ended, and nothing is to be answered (P3).
 func (c *conn) recordRefusal(kind string, why login.Reason, a login.Attempt) bool {
+	return c.recordRefusalOf(c.grant, kind, why, a)
+}
+
+// recordRefusalOf is recordRefusal for a login that may not be the connection's yet.
+func (c *conn) recordRefusalOf(by login.Grant, kind string, why login.Reason, a login.Attempt) bool {
 	c.srv.meter.Refused(kind, why)
 	a.Detail = append(a.Detail, login.Detail{Key: "request", Value: kind})
-	if !c.note(login.Event{Event: "access", Result: login.Reject, Reason: why, Attempt: a, Grant: &c.grant}) {
+	if !c.note(login.Event{Event: "access", Result: login.Reject, Reason: why, Attempt: a, Grant: &by}) {
 		return false
 	}
 	return c.countRefusal()

@@ -26,9 +26,8 @@ func (s *session) copy(ctx context.Context, ch ssh.Channel, requests <-chan *ssh
 	stopCut := context.AfterFunc(ctx, func() {
 		defer close(cutDone)
 		to.Close()
-		_ = ch.Close()
 		// A write to a client that gives no window is woken by the client's closing only.
-		s.c.await(gone)
+		s.c.closeChannel(ch, gone)
 	})
 	s.watchLimits()
 
@@ -50,8 +49,7 @@ func (s *session) copy(ctx context.Context, ch ssh.Channel, requests <-chan *ssh
 		<-cutDone
 	}
 	to.Close()
-	_ = ch.Close()
-	s.c.await(gone)
+	s.c.closeChannel(ch, gone)
 	<-inDone
 }
 

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -66,7 +67,7 @@ func (l *link) forward(nc ssh.NewChannel) {
 	}
 	t, known := l.target()
 	host, isHere := hereAt(t, dst.Host)
-	if !known || !isHere || !t.Serves(dst.Port) {
+	if routes := c.srv.settings.Load().routes; !known || !isHere || !t.Serves(dst.Port) || routes.IsSSH(t, dst.Port) {
 		a := c.attemptAt(t, l.accountAt(t), login.MayForward)
 		a.Detail = []login.Detail{{Key: "destination", Value: spell(dst.Host, dst.Port)}}
 		if c.recordRefusal("forward", login.ReasonNoTarget, a) {
@@ -74,7 +75,7 @@ func (l *link) forward(nc ssh.NewChannel) {
 		}
 		return
 	}
-	s, sentence := c.permitForward(l.grant, t, l.accountAt(t), dst)
+	s, sentence := c.permitForward(l.by(), t, l.accountAt(t), dst)
 	if s == nil {
 		if sentence != "" {
 			_ = nc.Reject(ssh.Prohibited, sentence)
@@ -106,11 +107,15 @@ func (l *link) dialAt(ctx context.Context, s *session, dst directTCPIP) (net.Con
 	}
 	ch, requests, err := openChannel(ctx, up, "direct-tcpip", ssh.Marshal(&dst))
 	if err != nil {
+		l.up.release(up)
 		return nil, errors.New("the target did not connect to the port")
 	}
 	l.c.run(func() { ssh.DiscardRequests(requests) })
 	l.c.run(func() { discard(ch.Stderr()) })
-	return channelConn{Channel: ch, local: l.ssh.LocalAddr(), remote: l.ssh.RemoteAddr()}, nil
+	return hopConn{
+		Conn:      channelConn{Channel: ch, local: l.ssh.LocalAddr(), remote: l.ssh.RemoteAddr()},
+		closeHops: sync.OnceFunc(func() { l.up.release(up) }),
+	}, nil
 }
 
 // dialTarget connects to a target's SSH port.

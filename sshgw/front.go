@@ -4,12 +4,10 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"golang.org/x/crypto/ssh"
 
 	"sallyport/internal/login"
-	"sallyport/sshgw/relay"
 )
 
 // maxListed bounds the targets that a sentence names.
@@ -23,10 +21,8 @@ func (c *conn) front(nc ssh.NewChannel) {
 		return
 	}
 	l := &link{c: c, ssh: c.ssh, grant: c.grant}
-	timer := time.AfterFunc(startWait, func() { _ = ch.Close() })
-	start := relay.Gather(requests, l.offered)
-	if !timer.Stop() || start.Kind == "" {
-		c.shut(ch, requests)
+	start, ok := c.gather(ch, requests, l.offered)
+	if !ok {
 		return
 	}
 	if start.Kind == "shell" && start.PTY != nil {

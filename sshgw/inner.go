@@ -28,21 +28,34 @@ func (c *conn) jumpIsRecorded(t *Target) bool {
 	case Recorded:
 		return true
 	case Unsaid:
-		return c.srv.settings.Load().Recordings != nil && c.srv.gate.MustRecord(c.grant, systemOf(t))
+		// An end-to-end jump is all of SSH: who has less is served session by session, too.
+		return c.srv.settings.Load().Recordings != nil && c.srv.gate.MustRecord(c.grant, systemOf(t)) || !c.hasAll(t)
 	default:
 		return false
 	}
 }
 
+// hasAll tells whether a person may do everything at a target that an end-to-end jump makes possible. Who may do nothing there is
+// refused by either way, and has it here.
+func (c *conn) hasAll(t *Target) bool {
+	l := &link{c: c, grant: c.grant}
+	some, all := false, true
+	for _, may := range []login.Capability{login.MayShell, login.MayExec, login.MaySFTP, login.MayForward} {
+		has := l.permits(t, may)
+		some, all = some || has, all && has
+	}
+	return all || !some
+}
+
 // recordedJump ends the client's inner SSH connection here, with a host certificate for the target, so that each session
 // within is decided and recorded like one that names the target in its user name. It returns when the channel is closed.
-func (c *conn) recordedJump(nc ssh.NewChannel, t *Target) {
+func (c *conn) recordedJump(nc ssh.NewChannel, t *Target, destination string) {
 	if !c.permitsAny(c.grant, t) {
 		// The Gate says no for the record. If the rules have changed in this moment and it says yes, the client asks again.
 		a := c.attemptAt(t, unknownAccount, login.MayShell)
-		a.Detail = []login.Detail{{Key: "request", Value: "direct-tcpip"}, {Key: "destination", Value: t.Name}}
+		a.Detail = []login.Detail{{Key: "request", Value: "direct-tcpip"}, {Key: "destination", Value: destination}}
 		if _, v, _ := c.access("direct-tcpip", c.grant, a); v != over {
-			_ = nc.Reject(ssh.Prohibited, sayRefused(t.Name))
+			_ = nc.Reject(ssh.Prohibited, sayRefused(destination))
 		}
 		return
 	}
@@ -62,15 +75,14 @@ func (c *conn) recordedJump(nc ssh.NewChannel, t *Target) {
 		ssh.DiscardRequests(requests)
 	})
 	c.run(func() { discard(ch.Stderr()) })
-	defer func() {
-		_ = ch.Close()
-		c.await(gone)
-	}()
+	defer c.closeChannel(ch, gone)
 	l := &link{c: c, name: t.Name, jump: true, grant: c.grant}
 	cfg := newServerConfig(c.settings, keys)
 	l.authenticate(cfg, t)
 	timer := time.AfterFunc(innerGrace, func() { _ = ch.Close() })
+	stuck := time.AfterFunc(innerGrace+closeWait, func() { c.end(endStuck, "") })
 	sc, chans, globals, err := ssh.NewServerConn(channelConn{Channel: ch, local: c.wire.LocalAddr(), remote: net.TCPAddrFromAddrPort(c.source)}, cfg)
+	stuck.Stop()
 	if !timer.Stop() || err != nil {
 		if l.needsStepUp(t) {
 			_ = c.recordRefusal("direct-tcpip", login.ReasonStepUp, c.attemptAt(t, unknownAccount, login.MayShell))

@@ -57,7 +57,7 @@ func (c *conn) openTCP(nc ssh.NewChannel) {
 	routes := c.srv.settings.Load().routes
 	target, known := routes.Find(dst.Host, dst.Port)
 	if !known {
-		if to, forward := routes.FindPort(dst.Host, dst.Port); forward {
+		if to, forward := routes.FindPort(dst.Host, dst.Port); forward && !routes.IsSSH(to, dst.Port) {
 			c.forward(nc, to, dst)
 			return
 		}
@@ -71,7 +71,7 @@ func (c *conn) openTCP(nc ssh.NewChannel) {
 func (c *conn) jump(nc ssh.NewChannel, target *Target, known bool, dst directTCPIP) {
 	destination := spell(dst.Host, dst.Port)
 	if known && target.Jump != Opaque && c.jumpIsRecorded(target) {
-		c.recordedJump(nc, target)
+		c.recordedJump(nc, target, destination)
 		return
 	}
 	a := c.attemptAt(target, unknownAccount, login.MayShell)
@@ -118,7 +118,7 @@ func (c *conn) attemptAt(t *Target, account string, may login.Capability) login.
 // what came of it. A grant that comes with granted is valid.
 func (c *conn) access(kind string, by login.Grant, a login.Attempt) (login.Grant, verdict, login.Reason) {
 	if c.srv.isDraining() {
-		if c.recordRefusal(kind, login.ReasonStopping, a) {
+		if c.recordRefusalOf(by, kind, login.ReasonStopping, a) {
 			return login.Grant{}, stopped, login.ReasonStopping
 		}
 		return login.Grant{}, over, login.ReasonStopping
@@ -183,11 +183,4 @@ func (s *session) splice(nc ssh.NewChannel, dial func(ctx context.Context) (net.
 		return
 	}
 	s.copy(ctx, ch, requests, to)
-}
-
-// await waits for a client to confirm the end of a channel, and ends its connection if it does not.
-func (c *conn) await(gone <-chan struct{}) {
-	timer := time.AfterFunc(closeWait, func() { c.end(endStuck, "") })
-	defer timer.Stop()
-	<-gone
 }

@@ -3,8 +3,10 @@ package sshgw
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -22,11 +24,20 @@ type link struct {
 	name    string   // of the target, as the client gave it
 	account string   // as the client gave it; empty: the target's own
 	jump    bool     // a recorded jump
-	// The login by which sessions are asked for: the connection's, or what a further code made of it. It is set before the first
-	// channel; the menu's link has one goroutine.
-	grant login.Grant
+	mu      sync.Mutex
+	grant   login.Grant // guarded by mu: by it, sessions are asked for
+	steps   sync.Mutex  // held while somebody is asked for one more code
+
+	askedFirst bool // touched only by the goroutine that authenticates
 
 	up upstreams
+}
+
+// by is the login by which sessions are asked for: the connection's, or what a further code made of it.
+func (l *link) by() login.Grant {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.grant
 }
 
 // startWait bounds the time from the opening of a session channel to the request that starts something.
@@ -64,22 +75,44 @@ func (l *link) session(nc ssh.NewChannel) {
 	if err != nil {
 		return
 	}
-	timer := time.AfterFunc(startWait, func() { _ = ch.Close() })
-	start := relay.Gather(requests, l.offered)
-	if !timer.Stop() || start.Kind == "" {
-		c.shut(ch, requests)
+	start, ok := c.gather(ch, requests, l.offered)
+	if !ok {
 		return
 	}
+	held := relay.Hold(requests, &start, c.run)
+	defer held.Release()
 	t, known := l.target()
 	if known && start.PTY != nil && l.needsStepUp(t) {
 		_ = l.stepUp(t, challengeAt(l.asker(ch, &start))) // the Gate says no for the record, where it failed
 	}
-	s, sentence := l.permitted(&start)
+	s, sentence := l.permitted(&start, held)
 	if s == nil {
+		held.Release()
 		c.refuseStart(ch, requests, &start, sentence)
 		return
 	}
-	l.serve(s, ch, requests, &start)
+	l.serve(s, ch, requests, &start, held)
+}
+
+// gather takes what a client asks for before its session starts. When it returns false the channel is closed.
+func (c *conn) gather(ch ssh.Channel, requests <-chan *ssh.Request, extra func(kind string) bool) (start relay.Start, ok bool) {
+	late := make(chan struct{})
+	timer := time.AfterFunc(startWait, func() {
+		defer close(late)
+		_ = ch.Close()
+	})
+	stuck := time.AfterFunc(startWait+closeWait, func() { c.end(endStuck, "") }) // a client that does not answer the closing
+	start = relay.Gather(requests, extra)
+	stuck.Stop()
+	if !timer.Stop() {
+		<-late
+		start.Kind = ""
+	}
+	if start.Kind == "" {
+		c.shut(ch, requests)
+		return start, false
+	}
+	return start, true
 }
 
 // offered answers what a client offers before its session starts. An agent is taken when the rules let it reach the target,
@@ -87,7 +120,7 @@ func (l *link) session(nc ssh.NewChannel) {
 func (l *link) offered(kind string) bool {
 	if kind == agentRequest {
 		t, known := l.target()
-		if known && (t.Credential == CredentialAgent || t.Credential == "" || l.permits(t, login.MayAgent)) {
+		if known && l.c.permitsAny(l.by(), t) && (t.Credential == CredentialAgent || t.Credential == "" || l.permits(t, login.MayAgent)) {
 			return true
 		}
 	}
@@ -162,26 +195,33 @@ func (l *link) wantSFTP(t *Target) wanted {
 
 // permits tells whether the rules let the person do something at a target, without a record: it opens nothing.
 func (l *link) permits(t *Target, may login.Capability) bool {
-	why := l.c.srv.gate.Foresee(l.grant, systemOf(t), may)
+	why := l.c.srv.gate.Foresee(l.by(), systemOf(t), may)
 	return why == login.ReasonOK || why == login.ReasonStepUp
 }
 
 // permitted asks the Gate for a session. When it returns none, the sentence is for the client; empty: the connection is
 // ending.
-func (l *link) permitted(start *relay.Start) (*session, string) {
+func (l *link) permitted(start *relay.Start, held *relay.Held) (*session, string) {
 	c := l.c
 	t, known := l.target()
 	w := l.want(t, start)
 	account := l.accountAt(t)
 	a := c.attemptAt(t, account, w.may)
-	a.Detail = []login.Detail{{Key: "request", Value: w.kind}, {Key: "terminal", Value: terminalOf(start)}}
+	a.Detail = []login.Detail{{Key: "request", Value: w.kind}, {Key: "terminal", Value: terminalOf(held)}}
 	if start.Command != "" {
 		a.Detail = append(a.Detail, login.Detail{Key: "command", Value: cut(start.Command, maxCommand)})
+	}
+	if w.sftp || w.command != nil {
+		// Whoever may move files may not thereby set what the target's programs load or run (BASH_ENV, LD_PRELOAD).
+		start.Env = slices.DeleteFunc(start.Env, func(e relay.Env) bool { return e.Name != "LANG" && !strings.HasPrefix(e.Name, "LC_") })
+	}
+	if len(start.Env) > 0 {
+		a.Detail = append(a.Detail, login.Detail{Key: "environment", Value: cut(namesOf(start.Env), maxCommand)})
 	}
 	if !known {
 		a.Detail = append(a.Detail, login.Detail{Key: "destination", Value: spellName(l.name)})
 	}
-	grant, v, why := c.access(w.kind, l.grant, a)
+	grant, v, why := c.access(w.kind, l.by(), a)
 	switch v {
 	case over:
 		return nil, ""
@@ -194,7 +234,7 @@ func (l *link) permitted(start *relay.Start) (*session, string) {
 		case login.ReasonTrustOver:
 			return nil, t.Name + " wants a login with password and code: this one leaned on an earlier one. Log in without your key (ssh -o PubkeyAuthentication=no)."
 		}
-		if known && c.permitsAny(l.grant, t) {
+		if known && c.permitsAny(l.by(), t) {
 			return nil, fmt.Sprintf("You may not do this at %s: %s is not permitted to you there.", t.Name, w.may)
 		}
 		return nil, sayRefused(spellName(l.name))
@@ -236,11 +276,21 @@ func (c *conn) permitsAny(by login.Grant, t *Target) bool {
 // maxCommand bounds, in bytes, what is recorded of a command.
 const maxCommand = 3500
 
-func terminalOf(start *relay.Start) string {
-	if start.PTY == nil {
+func terminalOf(held *relay.Held) string {
+	p, ok := held.Size()
+	if !ok {
 		return "none"
 	}
-	return cut(start.PTY.Term, maxClientVersion) + " " + strconv.Itoa(int(start.PTY.Cols)) + "x" + strconv.Itoa(int(start.PTY.Rows))
+	return cut(p.Term, maxClientVersion) + " " + strconv.Itoa(int(p.Cols)) + "x" + strconv.Itoa(int(p.Rows))
+}
+
+// namesOf lists the names of variables; their values may be anything.
+func namesOf(env []relay.Env) string {
+	var all []string
+	for _, e := range env {
+		all = append(all, printable(e.Name))
+	}
+	return strings.Join(all, " ")
 }
 
 // spellName makes a name that a client gave fit for a record and a sentence.
@@ -255,12 +305,14 @@ func printable(s string) string {
 }
 
 // serve is a session's life, from its start record to its end record.
-func (l *link) serve(s *session, ch ssh.Channel, requests <-chan *ssh.Request, start *relay.Start) {
+func (l *link) serve(s *session, ch ssh.Channel, requests <-chan *ssh.Request, start *relay.Start, held *relay.Held) {
 	c := l.c
-	tape, facts, err := s.startTape(start)
+	defer held.Release()
+	tape, facts, err := s.startTape(start, held)
 	if err != nil { // P10
 		c.log.Error("ssh session refused, since it cannot be recorded", "session", s.grant.Session, "error", err)
 		s.attempt.Detail = append(s.attempt.Detail, login.Detail{Key: "cause", Value: dialError(err)})
+		held.Release()
 		if !c.refuseGranted(s.kind, s.grant, s.attempt, login.ReasonRecording) {
 			c.shut(ch, requests)
 			return
@@ -271,6 +323,7 @@ func (l *link) serve(s *session, ch ssh.Channel, requests <-chan *ssh.Request, s
 	ctx, ok := s.begin(facts...)
 	if !ok {
 		tape.finish(s)
+		held.Release()
 		c.shut(ch, requests)
 		return
 	}
@@ -284,18 +337,21 @@ func (l *link) serve(s *session, ch ssh.Channel, requests <-chan *ssh.Request, s
 		}
 		tape.finish(s)
 		s.finish()
+		held.Release()
 		c.refuseStart(ch, requests, start, sayUnreached(s.target, err))
 		return
 	}
+	defer l.up.release(up)
 	defer to.Close()
 	if start.Agent {
 		l.up.mu.Lock()
 		up.agent = true
 		l.up.mu.Unlock()
 	}
-	started, terminal, err := start.AtTarget(to)
+	started, terminal, err := start.AtTarget(to, held)
 	if err != nil || !started {
 		s.end(endDialFailed, "the target did not start it")
+		held.Release()
 		_ = to.Close()
 		c.run(func() { ssh.DiscardRequests(from) })
 		c.run(func() { discard(to) })
@@ -307,6 +363,7 @@ func (l *link) serve(s *session, ch ssh.Channel, requests <-chan *ssh.Request, s
 		_, _ = fmt.Fprintf(ch.Stderr(), "%s gave no terminal.\r\n", s.target.Name)
 	}
 	start.Answer(true)
+	held.Release()
 	s.watchLimits()
 	l.relay(ctx, s, up, tape, start, relay.Side{Channel: ch, Requests: requests}, relay.Side{Channel: to, Requests: from})
 }
@@ -328,6 +385,7 @@ func (l *link) relay(ctx context.Context, s *session, up *upstream, tape *tape, 
 		},
 	}
 	evidence := s.watchFiles(r)
+	defer evidence()
 	lock := l.lockWhenIdle(ctx, s, r, start)
 	stopTape := tape.watch(s)
 	exit := r.Serve(ctx)
@@ -406,8 +464,16 @@ func (c *conn) shut(ch ssh.Channel, requests <-chan *ssh.Request) {
 		defer close(gone)
 		ssh.DiscardRequests(requests)
 	})
+	c.closeChannel(ch, gone)
+}
+
+// closeChannel closes a channel, and returns when it is closed on both sides. The time is counted from before the closing, which is a
+// write that a client holds up who reads nothing.
+func (c *conn) closeChannel(ch ssh.Channel, gone <-chan struct{}) {
+	timer := time.AfterFunc(closeWait, func() { c.end(endStuck, "") })
+	defer timer.Stop()
 	_ = ch.Close()
-	c.await(gone)
+	<-gone
 }
 
 // answer gives a client some text as its command's output, and exit status 0.
@@ -427,8 +493,7 @@ func (c *conn) discardAll(ch ssh.Channel, requests <-chan *ssh.Request, say func
 	c.run(func() { discard(ch) })
 	c.run(func() { discard(ch.Stderr()) })
 	say()
-	_ = ch.Close()
-	c.await(gone)
+	c.closeChannel(ch, gone)
 }
 
 // refuseStart tells a client why nothing starts, in the way that programs show: the start is granted for show, the sentence

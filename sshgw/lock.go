@@ -44,6 +44,7 @@ type lock struct {
 	line   []byte
 	tries  int
 	over   bool
+	left   chan struct{} // closed when the client has closed the channel
 }
 
 // lockWhenIdle puts a lock before a session with a terminal whose rule wants one.
@@ -54,6 +55,8 @@ func (l *link) lockWhenIdle(ctx context.Context, s *session, r *relay.Session, s
 	}
 	k := &lock{l: l, s: s, ctx: ctx, to: r.Client.Channel, after: after, typed: time.Now()}
 	k.timer = time.AfterFunc(after, k.look)
+	k.left = make(chan struct{})
+	r.Left = sync.OnceFunc(func() { close(k.left) })
 	input, output, errs := r.Input, r.Output, r.Errors
 	r.Input = func(p []byte, forward relay.Forward) error {
 		for len(p) > 0 {
@@ -129,6 +132,8 @@ func (k *lock) wait() error {
 		select {
 		case <-opened:
 		case <-k.ctx.Done():
+			return errSessionOver
+		case <-k.left:
 			return errSessionOver
 		}
 	}

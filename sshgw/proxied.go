@@ -34,7 +34,18 @@ func (s *Server) arrive(raw net.Conn) {
 		s.dropped(dropConnections, source)
 		return
 	}
-	s.running.Add(1)
+	s.mu.Lock()
+	draining := s.draining
+	if !draining {
+		s.running.Add(1)
+	}
+	s.mu.Unlock()
+	if draining {
+		<-s.unresolved
+		raw.Close()
+		s.dropped(dropDraining, source)
+		return
+	}
 	go func() {
 		defer s.running.Done()
 		c := proxyproto.NewConn(raw, proxyproto.WithPolicy(proxyproto.REQUIRE), proxyproto.SetReadHeaderTimeout(proxyHeaderWait))

@@ -474,7 +474,16 @@ func (s *Server) sessions() []*session {
 // their groups have changed.
 func (s *Server) Recheck() (ended int) {
 	for _, x := range s.sessions() {
-		why := s.gate.Foresee(x.grant, systemOf(x.target), x.attempt.Capability)
+		t, known := s.settings.Load().routes.ByName(x.target.Name)
+		if !known {
+			x.end(endRules, string(login.ReasonNoTarget))
+			ended++
+			continue
+		}
+		why := s.gate.Foresee(x.grant, systemOf(t), x.attempt.Capability)
+		if why == login.ReasonOK && !x.grant.Record && s.gate.MustRecord(x.grant, systemOf(t)) {
+			why = login.ReasonRecording
+		}
 		switch why {
 		case login.ReasonOK, login.ReasonStepUp, login.ReasonTrustOver, login.ReasonStopping: // a window's end ends no session
 			continue

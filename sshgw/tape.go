@@ -30,8 +30,14 @@ type tape struct {
 }
 
 // startTape starts the recording that a session must have, and returns what its start record tells of it.
-func (s *session) startTape(start *relay.Start) (*tape, []login.Detail, error) {
-	if s.want.sftp || s.want.command != nil {
+func (s *session) startTape(start *relay.Start, held *relay.Held) (*tape, []login.Detail, error) {
+	// What rsync says is not understood here: where a recording is required it is recorded like any command. scp that leaves its
+	// protocol ends then, so that neither name hides a conversation (P10).
+	rsync := s.want.command != nil && s.want.command.Kind == transfer.KindRsync
+	if s.record && s.want.command != nil && !rsync {
+		s.want.rights = s.want.command.Direction.Needs()
+	}
+	if s.want.sftp || s.want.command != nil && !(rsync && s.record) {
 		// What is moved is on record, file by file, and not its content.
 		return nil, []login.Detail{{Key: "recorded", Value: "transfers"}}, nil
 	}
@@ -48,8 +54,8 @@ func (s *session) startTape(start *relay.Start) (*tape, []login.Detail, error) {
 		Session: s.grant.Session, Person: s.grant.Person, Account: s.attempt.Account, Target: s.target.Name, Rule: s.grant.Rule,
 		Command: cut(start.Command, maxCommand), Started: s.c.srv.now(), Width: 80, Height: 24,
 	}
-	if start.PTY != nil {
-		h.Term, h.Width, h.Height = start.PTY.Term, int(min(start.PTY.Cols, maxSide)), int(min(start.PTY.Rows, maxSide))
+	if p, ok := held.Size(); ok {
+		h.Term, h.Width, h.Height = p.Term, int(min(p.Cols, maxSide)), int(min(p.Rows, maxSide))
 	}
 	w, err := recording.Create(o, h)
 	if err != nil {
@@ -194,8 +200,13 @@ func (s *session) watchFiles(r *relay.Session) (done func()) {
 		_, err := r.Client.Channel.Write(p)
 		return err
 	}
-	r.Input = s.countIn(func(p []byte, forward relay.Forward) error { return fromClient(p, forward, reply) })
-	r.Output = s.countOut(func(p []byte, forward relay.Forward) error { return fromTarget(p, forward) })
+	input, output := r.Input, r.Output // a tape, if there is one, sees what passes
+	r.Input = func(p []byte, forward relay.Forward) error {
+		return fromClient(p, func(p []byte) error { return input(p, forward) }, reply)
+	}
+	r.Output = func(p []byte, forward relay.Forward) error {
+		return fromTarget(p, func(p []byte) error { return output(p, forward) })
+	}
 	written := make(chan struct{})
 	s.c.run(func() {
 		defer close(written)
@@ -203,11 +214,11 @@ func (s *session) watchFiles(r *relay.Session) (done func()) {
 			s.noteTransfer(e)
 		}
 	})
-	return func() {
+	return sync.OnceFunc(func() {
 		end()
 		close(queue)
 		<-written
-	}
+	})
 }
 
 // noteTransfer records what was moved or changed.

@@ -123,7 +123,7 @@ var errStepUp = errors.New("the further code was refused")
 // needsStepUp tells whether the rule wants one more code before anything is opened at a target.
 func (l *link) needsStepUp(t *Target) bool {
 	for _, may := range []login.Capability{login.MayShell, login.MayExec, login.MaySFTP, login.MayForward, login.MayUpload, login.MayDownload} {
-		if l.c.srv.gate.Foresee(l.grant, systemOf(t), may) == login.ReasonStepUp {
+		if l.c.srv.gate.Foresee(l.by(), systemOf(t), may) == login.ReasonStepUp {
 			return true
 		}
 	}
@@ -132,16 +132,23 @@ func (l *link) needsStepUp(t *Target) bool {
 
 // stepUp asks for one more code. When it succeeds the link's grant has it.
 func (l *link) stepUp(t *Target, challenge ssh.KeyboardInteractiveChallenge) error {
+	l.steps.Lock()
+	defer l.steps.Unlock()
+	if !l.needsStepUp(t) {
+		return nil // another session was asked meanwhile
+	}
 	instruction := t.Name + " wants one more code."
 	for range maxStepUps {
 		answers, err := challenge("", instruction, []string{promptStepUp}, []bool{false})
 		if err != nil || len(answers) != 1 {
 			return errStepUp
 		}
-		grant, why := l.c.oneMoreCode(l.grant, t, answers[0])
+		grant, why := l.c.oneMoreCode(l.by(), t, answers[0])
 		switch why {
 		case login.ReasonOK:
+			l.mu.Lock()
 			l.grant = grant
+			l.mu.Unlock()
 			return nil
 		case "":
 			return errUnanswerable

@@ -54,7 +54,10 @@ type upstream struct {
 	client *outbound.Client
 	hops   []io.Closer // what it leads through, the nearest first
 	gone   chan struct{}
-	agent  bool // the target may reach the client's agent: guarded by upstreams.mu
+
+	// Guarded by upstreams.mu.
+	agent bool // the target may reach the client's agent
+	used  int  // channels that are open or opening
 }
 
 // close ends it, and so whatever is open on it.
@@ -93,7 +96,7 @@ func (u *upstreams) take(ctx context.Context) error {
 	}
 }
 
-// get returns the link's connection to the target, and logs in if there is none.
+// get returns the link's connection to the target, and logs in if there is none. It is given back by release.
 func (u *upstreams) get(ctx context.Context, l *link, s *session, ask outbound.Ask) (*upstream, error) {
 	if err := u.take(ctx); err != nil {
 		return nil, err
@@ -103,6 +106,9 @@ func (u *upstreams) get(ctx context.Context, l *link, s *session, ask outbound.A
 	live := u.live
 	u.mu.Unlock()
 	if live != nil && !live.ended() {
+		u.mu.Lock()
+		live.used++
+		u.mu.Unlock()
 		return live, nil
 	}
 	return u.fresh(ctx, l, s, ask)
@@ -115,42 +121,92 @@ func (u *upstreams) fresh(ctx context.Context, l *link, s *session, ask outbound
 		return nil, err
 	}
 	u.mu.Lock()
-	u.live = up
+	old := u.live
+	u.live, up.used = up, 1
+	idle := old != nil && old.used == 0
 	u.mu.Unlock()
+	if idle {
+		old.close()
+	}
 	return up, nil
 }
 
-// openSession opens a session channel at the target. Where the target takes no more on this connection, another is made.
+// openSession opens a session channel at the target. Where the target takes no more on this connection, another is made. The
+// upstream is given back by release.
 func (l *link) openSession(ctx context.Context, s *session, ask outbound.Ask) (*upstream, ssh.Channel, <-chan *ssh.Request, error) {
 	up, err := l.up.get(ctx, l, s, ask)
 	if err != nil {
 		return nil, nil, nil, err
 	}
 	ch, requests, err := openChannel(ctx, up, "session", nil)
-	if failed := (*ssh.OpenChannelError)(nil); errors.As(err, &failed) {
-		if err := l.up.take(ctx); err != nil {
-			return nil, nil, nil, err
-		}
-		up, err = l.up.fresh(ctx, l, s, ask)
-		<-l.up.turn
+	failed := (*ssh.OpenChannelError)(nil)
+	if !errors.As(err, &failed) {
 		if err != nil {
-			return nil, nil, nil, err
+			l.up.release(up)
 		}
-		ch, requests, err = openChannel(ctx, up, "session", nil)
+		return up, ch, requests, err
 	}
+	l.up.release(up)
+	if err := l.up.take(ctx); err != nil {
+		return nil, nil, nil, err
+	}
+	up, err = l.up.fresh(ctx, l, s, ask)
+	<-l.up.turn
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	return up, ch, requests, nil
+	if ch, requests, err = openChannel(ctx, up, "session", nil); err != nil {
+		l.up.release(up)
+	}
+	return up, ch, requests, err
 }
 
-// openChannel opens a channel at a target, which may never answer.
+// release gives back what get or fresh returned. A connection that is not the newest any more ends with its last channel.
+func (u *upstreams) release(up *upstream) {
+	u.mu.Lock()
+	up.used--
+	idle := up.used == 0 && up != u.live
+	u.mu.Unlock()
+	if idle {
+		up.close()
+	}
+}
+
+// errNoAnswer: a target was asked to open a channel, and said nothing.
+var errNoAnswer = errors.New("the target did not answer in time")
+
+// openChannel opens a channel at a target, which may never answer: then the channel is closed if it opens after all, and what else is
+// open there goes on.
 func openChannel(ctx context.Context, up *upstream, kind string, payload []byte) (ssh.Channel, <-chan *ssh.Request, error) {
-	timer := time.AfterFunc(dialTimeout, up.close)
+	type opened struct {
+		ch       ssh.Channel
+		requests <-chan *ssh.Request
+		err      error
+	}
+	done := make(chan opened, 1)
+	go func() { // ends with the connection at the latest
+		ch, requests, err := up.client.OpenChannel(kind, payload)
+		done <- opened{ch, requests, err}
+	}()
+	timer := time.NewTimer(dialTimeout)
 	defer timer.Stop()
-	stop := context.AfterFunc(ctx, func() { timer.Reset(0) })
-	defer stop()
-	return up.client.OpenChannel(kind, payload)
+	err := errNoAnswer
+	select {
+	case o := <-done:
+		return o.ch, o.requests, o.err
+	case <-timer.C:
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	go func() {
+		if o := <-done; o.err == nil {
+			go ssh.DiscardRequests(o.requests)
+			go discard(o.ch)
+			go discard(o.ch.Stderr())
+			_ = o.ch.Close()
+		}
+	}()
+	return nil, nil, err
 }
 
 // connect logs in at the session's target, and records with what.

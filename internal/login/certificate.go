@@ -20,6 +20,9 @@ import (
 // effectCert makes a serial number known: ID person, Value serial, Until its end.
 const effectCert = "cert.issued"
 
+// effectCertUsed counts the logins by a certificate: ID serial, Value uses.
+const effectCertUsed = "cert.used"
+
 // effectRevoke closes somebody's windows and revokes his certificates: ID person.
 const effectRevoke = "trust.revoked"
 
@@ -57,7 +60,22 @@ func (w *windows) carry(c carried) {
 	defer w.mu.Unlock()
 	w.serials[c.Serial] = &window{
 		windowKey: windowKey{person: c.Person, key: c.Key, source: c.Source}, opened: c.Opened, until: c.Until, record: c.Record,
-		attempt: c.Attempt, factors: c.Factors, uses: c.Uses, cert: true,
+		attempt: c.Attempt, factors: c.Factors, uses: c.Uses, serial: c.Serial,
+	}
+}
+
+// used sets how often a certificate was used.
+func (w *windows) used(serial string, uses int64) {
+	n, err := strconv.ParseUint(serial, 10, 64)
+	if err != nil {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if x := w.serials[n]; x != nil {
+		x.mu.Lock()
+		x.uses = max(x.uses, int(uses))
+		x.mu.Unlock()
 	}
 }
 
@@ -102,6 +120,7 @@ func (g *Gate) Certify(_ context.Context, gr Grant, a Attempt) (Certificate, Out
 	d := g.draft(&a, EventCertificate, audit.Reject, now)
 	rec := &d.Record
 	rec.Factors = append(rec.Factors, gr.Factors...)
+	turn := g.windows.turn(gr.Person)
 	key := ""
 	for _, f := range gr.Factors {
 		if f.Method == "key" && f.Result == "ok" {
@@ -146,6 +165,9 @@ func (g *Gate) Certify(_ context.Context, gr Grant, a Attempt) (Certificate, Out
 	o := g.settle(&d.pending, reason, gr)
 	if _, ok := o.Accepted(); !ok {
 		return Certificate{}, o
+	}
+	if g.windows.turn(gr.Person) != turn {
+		return Certificate{}, Outcome{reason: ReasonNoCertificate} // it was revoked in this moment: replay finds it so, too
 	}
 	g.windows.carry(carried{
 		Person: cert.Person, Key: key, Source: cert.Source, Opened: now, Until: cert.Until, Record: o.Seq(), Attempt: gr.Attempt,

@@ -373,7 +373,7 @@ func (g *Gate) conclude(a *Attempt, first firstResult, state Reason, used audit.
 	if listed && reason == ReasonOK {
 		grant.Factors = slices.Clone(rec.Factors)
 		if opens = g.windowOf(a, joined(e.profile.groups, first.groups), pol, now); opens != nil {
-			opens.person, opens.factors, opens.groups = e.name, grant.Factors, first.groups
+			opens.person, opens.factors, opens.groups, opens.turn = e.name, grant.Factors, first.groups, g.windows.turn(e.name)
 		}
 	}
 	g.log.Submit(&d.pending, rec, nil)

@@ -22,6 +22,9 @@ type Event struct {
 	Detail  []Detail
 }
 
+// DetailDestination is where somebody wants to go, as he typed it. It is kept of people only, not of strangers.
+const DetailDestination = "destination"
+
 // GatewaySystem is the name, in the records, of the gateway as what a person logs in to.
 const GatewaySystem = "gateway"
 
@@ -71,6 +74,11 @@ func (g *Gate) begin(rec *audit.Record, a *Attempt, event string, result audit.R
 func (g *Gate) identify(rec *audit.Record, a *Attempt, e *entry) {
 	if e == nil {
 		rec.Login = g.blind(a.Name)
+		// What a stranger typed beside a name may be a password, too.
+		if a.Account != "" && a.Protocol == "ssh" {
+			rec.Account = ""
+		}
+		rec.Detail = slices.DeleteFunc(rec.Detail, func(d audit.Detail) bool { return d.Key == DetailDestination })
 		return
 	}
 	e.mu.Lock()

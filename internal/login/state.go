@@ -125,6 +125,9 @@ func (g *Gate) Replay(rec *audit.Record) error {
 		case effectCert:
 			g.replayCertificate(rec, x)
 			continue
+		case effectCertUsed:
+			g.windows.used(x.ID, x.Value)
+			continue
 		case effectRevoke:
 			g.windows.drop(x.ID)
 			continue

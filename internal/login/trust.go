@@ -45,10 +45,11 @@ type window struct {
 	until   time.Time // when no rule could want it any more
 	record  uint64
 	attempt string
+	turn    uint64 // of windows.turn, when it was begun
 	factors []audit.Factor
 	groups  []string // that the directory gave
 
-	cert bool // its person carries it, see Certificate
+	serial uint64 // of a certificate that its person carries, see Certificate; zero: it is none
 
 	mu     sync.Mutex
 	uses   int
@@ -58,18 +59,29 @@ type window struct {
 // windows are those that are open.
 type windows struct {
 	mu      sync.Mutex
+	dropped map[string]uint64 // how often each person's were; what was begun before opens no more
 	by      map[windowKey]*window
 	serials map[uint64]*window // those that are carried
 }
 
 func newWindows() *windows {
-	return &windows{by: make(map[windowKey]*window), serials: make(map[uint64]*window)}
+	return &windows{dropped: make(map[string]uint64), by: make(map[windowKey]*window), serials: make(map[uint64]*window)}
 }
 
-// open replaces what the key had.
+// turn is to be compared when a window opens: its record was made meanwhile.
+func (w *windows) turn(person string) uint64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.dropped[person]
+}
+
+// open replaces what the key had, unless the person's windows were closed since it was begun.
 func (w *windows) open(x *window, now time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.dropped[x.person] != x.turn {
+		return
+	}
 	if len(w.by) >= MaxWindows {
 		for k, old := range w.by {
 			if old.until.Before(now) {
@@ -95,8 +107,12 @@ func (w *windows) find(k windowKey, now time.Time) *window {
 
 // drop closes somebody's windows, and tells how many there were.
 func (w *windows) drop(person string) (n int) {
+	if person == "" || person == audit.None || person == audit.Unknown {
+		return 0
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.dropped[person]++
 	shut := func(x *window) {
 		x.mu.Lock()
 		x.closed = true
@@ -134,15 +150,17 @@ func (w *windows) all() iter.Seq[*window] {
 	}
 }
 
-// use counts one more login, if the window is still open.
-func (x *window) use() (uses int, ok bool) {
+// use counts one more login, if the window is still open, and a rule of the person has it serve one more.
+func (x *window) use(rules []*policy.Rule, now time.Time) (uses int, ok bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.closed {
-		return x.uses, false
+	for _, r := range rules {
+		if x.servesMore(r, now, 1) {
+			x.uses++
+			return x.uses, true
+		}
 	}
-	x.uses++
-	return x.uses, true
+	return x.uses, false
 }
 
 // proofOf returns the SSH key that an attempt has proved.
@@ -175,13 +193,15 @@ func (g *Gate) Leans(a Attempt) bool {
 	if x == nil {
 		return false
 	}
-	if a.System.Name == "" {
-		return true
-	}
 	e := g.roster.find(a.Name)
 	e.mu.Lock()
 	groups := joined(e.profile.groups, x.groups)
 	e.mu.Unlock()
+	if a.System.Name == "" {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		return slices.ContainsFunc(g.policy.Load().Rules.Of(groups), func(r *policy.Rule) bool { return x.servesMore(r, g.now(), 1) })
+	}
 	rule := g.policy.Load().Rules.Find(groups, a.System.Name, a.System.Tags)
 	return rule != nil && x.serves(rule, a.System.Class, g.now(), 1)
 }
@@ -210,17 +230,21 @@ func (g *Gate) findWindow(a *Attempt) *window {
 	return g.windows.find(windowKey{person: e.name, key: key, source: a.Source.Addr().Unmap()}, g.now())
 }
 
-// serves tells whether a rule lets a login lean on the window. More is how many uses are yet to be counted.
+// serves tells whether a rule lets a login lean on the window at a system of a class. More is how many uses are yet to be counted.
 func (x *window) serves(rule *policy.Rule, class string, now time.Time, more int) bool {
-	t := rule.Trust
-	life := t.For
-	if x.cert {
-		life = t.Certificate
-	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return !x.closed && !rule.StepUp && life > 0 && now.Before(x.opened.Add(life)) && (t.Uses == 0 || x.uses+more <= t.Uses) &&
-		(len(t.Classes) == 0 || slices.Contains(t.Classes, class))
+	return x.servesMore(rule, now, more) && (len(rule.Trust.Classes) == 0 || slices.Contains(rule.Trust.Classes, class))
+}
+
+// servesMore is serves for any class. It needs x.mu.
+func (x *window) servesMore(rule *policy.Rule, now time.Time, more int) bool {
+	t := rule.Trust
+	life := t.For
+	if x.serial != 0 {
+		life = t.Certificate
+	}
+	return !x.closed && !rule.StepUp && life > 0 && now.Before(x.opened.Add(life)) && (t.Uses == 0 || x.uses+more <= t.Uses)
 }
 
 // Lean accepts a login to the gateway, without a code, that leans on one before. What it may reach is decided by Access, rule
@@ -246,7 +270,10 @@ func (g *Gate) Lean(_ context.Context, a Attempt) Outcome {
 	e.mu.Lock()
 	reason := e.barred(now, g.policy.Load())
 	if reason == ReasonOK {
-		uses, open := x.use()
+		uses, open := x.use(g.policy.Load().Rules.Of(joined(e.profile.groups, x.groups)), now)
+		if open && x.serial != 0 {
+			rec.Effects = append(rec.Effects, audit.Effect{Set: effectCertUsed, ID: strconv.FormatUint(x.serial, 10), Value: int64(uses)})
+		}
 		rec.Detail = append(rec.Detail, audit.Detail{Key: "trust_use", Value: strconv.Itoa(uses)})
 		if !open {
 			reason = ReasonTrustOver
@@ -355,7 +382,7 @@ func (g *Gate) Windows() []Window {
 			continue
 		}
 		x.mu.Lock()
-		list = append(list, Window{x.person, x.key, x.source.String(), x.cert, x.opened, x.until, x.record, x.attempt, x.uses})
+		list = append(list, Window{x.person, x.key, x.source.String(), x.serial != 0, x.opened, x.until, x.record, x.attempt, x.uses})
 		x.mu.Unlock()
 	}
 	slices.SortFunc(list, func(a, b Window) int {

@@ -192,3 +192,69 @@ func TestStepUp(t *testing.T) {
 		}
 	}
 }
+
+// A window that is used up lets nobody lean any more, who is then asked, and takes nothing from those who leaned before.
+func TestUsesAreSpent(t *testing.T) {
+	h := trusting(t, policy.Trust{For: time.Hour, Uses: 2})
+	full(h)
+	sys := System{Name: "sw1"}
+	var grants []Grant
+	for range 2 {
+		gr, ok := h.gate.Lean(context.Background(), byKey(desk)).Accepted()
+		if !ok {
+			t.Fatal("did not lean")
+		}
+		grants = append(grants, gr)
+	}
+	if h.gate.Leans(byKey(desk)) {
+		t.Error("a used-up window would be leaned on")
+	}
+	if o := h.gate.Lean(context.Background(), byKey(desk)); o.Reason() != ReasonTrustOver {
+		t.Errorf("a third: %s", o.Reason())
+	}
+	for i, gr := range grants {
+		if why := h.gate.Foresee(gr, sys, MayShell); why != ReasonOK {
+			t.Errorf("login %d: %s", i, why)
+		}
+	}
+}
+
+// How often a certificate was used outlives a restart.
+func TestCertificateUsesReplay(t *testing.T) {
+	h := trusting(t, policy.Trust{Certificate: time.Hour, Uses: 2})
+	cert, o := h.gate.Certify(context.Background(), full(h), Attempt{Protocol: "ssh", Source: desk})
+	if _, ok := o.Accepted(); !ok {
+		t.Fatal(o.Reason())
+	}
+	use := func() Reason {
+		a := byKey(desk)
+		a.Serial = cert.Serial
+		return h.gate.Lean(context.Background(), a).Reason()
+	}
+	if why := use(); why != ReasonOK {
+		t.Fatal(why)
+	}
+	h.restart()
+	h.trust(policy.Trust{Certificate: time.Hour, Uses: 2})
+	for i, want := range []Reason{ReasonOK, ReasonTrustOver} {
+		if why := use(); why != want {
+			t.Errorf("use %d after a restart: %s, want %s", i+1, why, want)
+		}
+	}
+}
+
+// A change of the person that comes between a login and the opening of its window wins.
+func TestChangeBeatsWindow(t *testing.T) {
+	h := trusting(t, policy.Trust{For: time.Hour})
+	h.advance(time.Minute)
+	a := byKey(desk)
+	a.Password, a.Code = NewSecret("open sesame"), h.code(0)
+	asked := h.gate.conclude(&a, firstResult{reason: ReasonOK, method: "password"}, ReasonOK, audit.Effect{}, true)
+	h.gate.CloseWindows("alice")
+	if _, ok := asked.Outcome().Accepted(); !ok {
+		t.Fatal("not accepted")
+	}
+	if len(h.gate.Windows()) != 0 {
+		t.Error("the window opened")
+	}
+}

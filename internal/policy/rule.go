@@ -52,6 +52,16 @@ func (rs Rules) LongestTrust(groups []string) (longest time.Duration) {
 	return longest
 }
 
+// Of are the rules for somebody in these groups, in their order. They are not to be changed.
+func (rs Rules) Of(groups []string) (list []*Rule) {
+	for i := range rs {
+		if rs[i].isFor(groups) {
+			list = append(list, &rs[i])
+		}
+	}
+	return list
+}
+
 // LongestCertificate is how long a login certificate of somebody in these groups could serve, by any rule.
 func (rs Rules) LongestCertificate(groups []string) (longest time.Duration) {
 	for i := range rs {

@@ -48,6 +48,8 @@ type Session struct {
 	Resized func(cols, rows uint32) error
 	// Ask is asked about each request of the client before it is passed on. Nil: all are.
 	Ask func(r *ssh.Request) bool
+	// Left is called when the client has closed its channel. A Tap that waits for the client has to give up then.
+	Left func()
 
 	Buffers *Buffers
 	Run     func(func()) // starts a goroutine that somebody waits for
@@ -100,11 +102,12 @@ func (s *Session) Serve(ctx context.Context) Exit {
 		e.failed(err)
 		cut()
 	}
-	clientGone, targetGone := make(chan struct{}), make(chan struct{})
+	clientGone, targetGone, inputEnded := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	exit := heldExit{known: make(chan struct{})}
 	s.Run(func() {
 		defer close(clientGone)
 		s.fromClient(e, fail)
+		s.leave(inputEnded)
 	})
 	s.Run(func() {
 		defer close(targetGone)
@@ -123,7 +126,6 @@ func (s *Session) Serve(ctx context.Context) Exit {
 	// Nobody sends extended data towards a program, but they use up the window (RFC 4254 section 5.2).
 	s.Run(func() { s.Buffers.discard(s.Client.Channel.Stderr()) })
 
-	inputEnded := make(chan struct{})
 	var out sync.WaitGroup
 	s.Run(func() {
 		defer close(inputEnded)
@@ -141,10 +143,9 @@ func (s *Session) Serve(ctx context.Context) Exit {
 	cutDone := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(cutDone)
-		_ = s.Client.Channel.Close()
-		_ = s.Target.Channel.Close()
+		s.Run(func() { _ = s.Target.Channel.Close() }) // each waits while its side reads nothing
 		// A write to a client that gives no window is woken by the client's closing only.
-		s.await(clientGone, true)
+		s.close(s.Client.Channel, clientGone)
 	})
 	s.pump(s.Target.Channel, s.Client.Channel, s.Output, fail)
 	out.Wait()
@@ -154,12 +155,10 @@ func (s *Session) Serve(ctx context.Context) Exit {
 	// The target may still say how the program ended, and take input, until it closes its channel.
 	<-targetGone
 	exit.send(s.Client.Channel, e)
-	_ = s.Client.Channel.Close()
-	_ = s.Target.Channel.Close()
 	if !stop() {
 		<-cutDone
 	}
-	s.await(clientGone, true)
+	s.close(s.Client.Channel, clientGone)
 	<-inputEnded
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -171,6 +170,28 @@ func (s *Session) await(gone <-chan struct{}, client bool) {
 	timer := time.AfterFunc(s.CloseWait, func() { s.Stuck(client) })
 	defer timer.Stop()
 	<-gone
+}
+
+// close closes the client's channel. The time is counted from before that: closing is a write, which a client that reads nothing holds up.
+func (s *Session) close(client ssh.Channel, gone <-chan struct{}) {
+	timer := time.AfterFunc(s.CloseWait, func() { s.Stuck(true) })
+	defer timer.Stop()
+	_ = client.Close()
+	<-gone
+}
+
+// leave closes the target's channel when the client has closed its own, and when what it sent before that has been passed on.
+func (s *Session) leave(inputEnded <-chan struct{}) {
+	if s.Left != nil {
+		s.Left()
+	}
+	timer := time.NewTimer(s.CloseWait)
+	defer timer.Stop()
+	select {
+	case <-inputEnded:
+	case <-timer.C: // the target takes no more
+	}
+	_ = s.Target.Channel.Close()
 }
 
 // fromClient passes on what the client asks for, until its channel is closed.
@@ -192,7 +213,6 @@ func (s *Session) fromClient(e *end, fail func(error)) {
 		}
 	}
 	e.closed(true)
-	_ = s.Target.Channel.Close()
 }
 
 // size is the payload of window-change (RFC 4254 section 6.7).

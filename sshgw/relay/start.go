@@ -1,6 +1,8 @@
 package relay
 
 import (
+	"sync"
+
 	"golang.org/x/crypto/ssh"
 )
 
@@ -100,7 +102,7 @@ func Gather(requests <-chan *ssh.Request, extra func(kind string) bool) Start {
 
 // AtTarget asks the target for what the client asked for, in the client's order, and reports whether the session has started,
 // and whether the terminal was granted. An error is one of the connection.
-func (s *Start) AtTarget(ch ssh.Channel) (started, terminal bool, err error) {
+func (s *Start) AtTarget(ch ssh.Channel, h *Held) (started, terminal bool, err error) {
 	for _, e := range s.Env {
 		// A target may refuse variables (sshd's AcceptEnv), and clients do not ask for an answer.
 		if _, err := ch.SendRequest("env", false, ssh.Marshal(&e)); err != nil {
@@ -108,8 +110,9 @@ func (s *Start) AtTarget(ch ssh.Channel) (started, terminal bool, err error) {
 		}
 	}
 	terminal = true
-	if s.PTY != nil {
-		if terminal, err = ch.SendRequest("pty-req", true, ssh.Marshal(s.PTY)); err != nil {
+	h.resized()
+	if p, ok := h.Size(); ok {
+		if terminal, err = ch.SendRequest("pty-req", true, ssh.Marshal(&p)); err != nil {
 			return false, false, err
 		}
 	}
@@ -122,6 +125,78 @@ func (s *Start) AtTarget(ch ssh.Channel) (started, terminal bool, err error) {
 	if s.Kind != "shell" {
 		payload = ssh.Marshal(&struct{ Text string }{s.Command})
 	}
-	started, err = ch.SendRequest(s.Kind, true, payload)
+	if started, err = ch.SendRequest(s.Kind, true, payload); err != nil || !started {
+		return started, terminal, err
+	}
+	if p, ok := h.Size(); ok && h.resized() {
+		_, err = ch.SendRequest("window-change", false, ssh.Marshal(&size{p.Cols, p.Rows, p.Width, p.Height}))
+	}
 	return started, terminal, err
+}
+
+// Held answers a channel's requests between its start and Serve, which may be long: somebody logs in at the target meanwhile, and is
+// asked questions. An unread request would hold up the client's whole connection.
+type Held struct {
+	start *Start
+	stop  chan struct{}
+	done  chan struct{}
+
+	mu      sync.Mutex // guards start.PTY's size, and changed
+	changed bool
+}
+
+// Hold begins to answer requests. Run starts a goroutine.
+func Hold(requests <-chan *ssh.Request, start *Start, run func(func())) *Held {
+	h := &Held{start: start, stop: make(chan struct{}), done: make(chan struct{})}
+	run(func() {
+		defer close(h.done)
+		for {
+			select {
+			case <-h.stop:
+				return
+			case r, open := <-requests:
+				if !open {
+					return
+				}
+				h.mu.Lock()
+				ok := h.start.Resize(r)
+				h.changed = h.changed || ok
+				h.mu.Unlock()
+				if r.WantReply {
+					_ = r.Reply(ok, nil)
+				}
+			}
+		}
+	})
+	return h
+}
+
+// Size is the terminal with its size now; ok is false when there is none.
+func (h *Held) Size() (p PTY, ok bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.start.PTY == nil {
+		return PTY{}, false
+	}
+	return *h.start.PTY, true
+}
+
+// resized tells whether the size has changed since it was asked last.
+func (h *Held) resized() (changed bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	changed, h.changed = h.changed, false
+	return changed
+}
+
+// Release ends the answering; whoever comes next reads the requests. It may be called again.
+func (h *Held) Release() {
+	h.mu.Lock()
+	select {
+	case <-h.stop:
+	default:
+		close(h.stop)
+	}
+	h.mu.Unlock()
+	<-h.done
 }

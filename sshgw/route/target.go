@@ -236,3 +236,13 @@ func (t *Table) FindPort(host string, port uint32) (*Target, bool) {
 }
 
 func sameHost(a, b string) bool { return addressKey(a, sshPort) == addressKey(b, sshPort) }
+
+// IsSSH tells whether a port of a host is where some target's SSH is: that is reached as a jump, and not as a port. The host of x is also
+// meant by what it calls itself.
+func (t *Table) IsSSH(x *Target, port uint32) bool {
+	host, _, err := splitAddress(x.Address)
+	if err != nil || port > 65535 {
+		return true
+	}
+	return port == sshPort || len(t.byAddress[addressKey(host, uint16(port))]) > 0
+}

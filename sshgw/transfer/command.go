@@ -194,6 +194,9 @@ func splitWords(line string) (words []word, ok bool) {
 	if strings.ContainsAny(strings.ReplaceAll(line, itemize, ""), notInWords) {
 		return nil, false
 	}
+	if strings.ContainsFunc(line, func(r rune) bool { return r >= 0x2018 && r <= 0x201f }) {
+		return nil, false // PowerShell takes these for quotes
+	}
 	if strings.Contains(line, `\`) && strings.ContainsAny(line, "(){}") {
 		return nil, false // a quote behind a backslash is one for PowerShell, and what follows it may be an expression
 	}
