@@ -7,11 +7,11 @@ BIN := bin
 FUZZTIME ?= 5s
 BUILD := CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w"
 
-.PHONY: help build demo test deps vet lint fuzz bench clean
+.PHONY: help build demo test test-long deps vet lint fuzz bench clean
 .NOTPARALLEL:
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## static binaries in bin/
 	@mkdir -p $(BIN)
@@ -23,6 +23,9 @@ demo: build ## a gateway on loopback to try: person, token, the commands to type
 # The tests come last, so that their summary is the end of the output.
 test: deps vet lint fuzz ## everything that has to hold before a change lands
 	$(GO) test -race ./...
+
+test-long: deps ## more than 4 GiB each way over SSH, across key exchanges
+	$(GO) test -timeout 60m -count 1 -run TestSSHTransfers ./cmd/sallyport -long -v
 
 deps: ## install the Debian packages whose programs the tests talk to
 	@tools/install-deps

@@ -75,7 +75,7 @@ func TestOffersOnlyModern(t *testing.T) {
 	ciphers := "aes128-gcm@openssh.com,aes256-gcm@openssh.com,aes256-ctr,aes128-ctr"
 	macs := "hmac-sha2-256-etm@openssh.com,hmac-sha2-512-etm@openssh.com,hmac-sha2-256"
 	want := []string{
-		"mlkem768x25519-sha256,curve25519-sha256,curve25519-sha256@libssh.org,ecdh-sha2-nistp256,ecdh-sha2-nistp384,ecdh-sha2-nistp521,kex-strict-s-v00@openssh.com",
+		"mlkem768x25519-sha256,curve25519-sha256,curve25519-sha256@libssh.org,diffie-hellman-group16-sha512,kex-strict-s-v00@openssh.com",
 		"ssh-ed25519,rsa-sha2-256,rsa-sha2-512",
 		ciphers, ciphers, macs, macs, "none", "none", "", "",
 	}
@@ -170,14 +170,14 @@ func TestOlderClients(t *testing.T) {
 	h.serve(h.config(echo(t)))
 	for _, cipher := range []string{ssh.CipherAES128CTR, ssh.CipherAES256CTR, ssh.CipherAES256GCM} {
 		cfg := h.clientConfig("alice", (&typist{password: alicePassword, code: h.code()}).auth())
-		cfg.Ciphers, cfg.KeyExchanges = []string{cipher}, []string{ssh.KeyExchangeECDHP256}
+		cfg.Ciphers, cfg.KeyExchanges = []string{cipher}, []string{ssh.KeyExchangeDH16SHA512}
 		c, err := ssh.Dial("tcp", h.addr, cfg)
 		if err != nil {
 			t.Errorf("%s: %v", cipher, err)
 			continue
 		}
 		c.Close()
-		if r := h.last("login"); detail(r, "ssh_cipher") != cipher || detail(r, "ssh_kex") != ssh.KeyExchangeECDHP256 {
+		if r := h.last("login"); detail(r, "ssh_cipher") != cipher || detail(r, "ssh_kex") != ssh.KeyExchangeDH16SHA512 {
 			t.Errorf("%s: the record says %+v", cipher, r.Detail)
 		}
 	}
