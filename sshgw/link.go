@@ -342,6 +342,9 @@ func (l *link) serve(s *session, ch ssh.Channel, requests <-chan *ssh.Request, s
 		return
 	}
 	defer l.up.release(up)
+	if up.session != s.grant.Session {
+		s.epilogue = append(s.epilogue, login.Detail{Key: "connected_in", Value: up.session})
+	}
 	defer to.Close()
 	if start.Agent {
 		l.up.mu.Lock()

@@ -51,9 +51,10 @@ func (noVault) HostKeyAlert(context.Context, string, ssh.PublicKey, bool) error 
 
 // upstream is a connection to a target, logged in. Sessions of one link share it.
 type upstream struct {
-	client *outbound.Client
-	hops   []io.Closer // what it leads through, the nearest first
-	gone   chan struct{}
+	client  *outbound.Client
+	session string      // under whose id it is on record how it was made
+	hops    []io.Closer // what it leads through, the nearest first
+	gone    chan struct{}
 
 	// Guarded by upstreams.mu.
 	agent bool // the target may reach the client's agent
@@ -217,7 +218,7 @@ func (l *link) connect(ctx context.Context, s *session, ask outbound.Ask) (*upst
 		return nil, err
 	}
 	defer done()
-	up := &upstream{gone: make(chan struct{})}
+	up := &upstream{gone: make(chan struct{}), session: s.grant.Session}
 	dial, err := c.hop(ctx, s.target, &up.hops, 0)
 	if err != nil {
 		up.closeHops()

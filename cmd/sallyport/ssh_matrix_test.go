@@ -339,7 +339,7 @@ func recordedAs(e trace, target string, wy way) string {
 	switch {
 	case e.recorded != "":
 		return e.recorded
-	case e.request == "sftp" || e.request == "scp" || e.request == "rsync":
+	case e.request == "sftp" || e.request == "scp": // rsync is recorded like any command
 		return byTransfers
 	case target == "ports1" && !wy.jump:
 		return notRecorded
@@ -485,6 +485,9 @@ func atSwitch(wy way, target, asked string) func(c *sshTry) {
 			connected: [2]string{"credential", credential},
 		})
 		for _, rec := range c.newRecords("session.connected") {
+			if rec.Result != "info" {
+				continue // nobody could be asked while he logged in
+			}
 			if got := detail(rec, "legacy"); !containsAll(got, "diffie-hellman-group1-sha1", "3des-cbc", "ssh-rsa", "hmac-sha1", "rsa-1024") {
 				c.Errorf("the algorithms of old on record are %q", got)
 			}

@@ -571,11 +571,22 @@ func (c *sshTry) compare(e trace, start, end *audit.Record) {
 	}
 }
 
+// endOf is a detail of a session's end.
+func (c *sshTry) endOf(session, key string) string {
+	for _, rec := range c.newRecords("session.end") {
+		if rec.Session == session {
+			return detail(rec, key)
+		}
+	}
+	return ""
+}
+
 // connectedBy checks how the gateway logged in at the target: for the session, or before it, where the target asks the person.
 func (c *sshTry) connectedBy(e trace, start *audit.Record) {
 	c.Helper()
 	for _, rec := range c.newRecords("session.connected") {
-		if rec.Session == start.Session || rec.Session == "none" && rec.Attempt == start.Attempt {
+		// Where the target asks while the person logs in, the login there has an access of its own, which the session's end names.
+		if rec.Result == audit.Info && (rec.Session == start.Session || c.endOf(start.Session, "connected_in") == rec.Session) {
 			if got := detail(rec, e.connected[0]); got != e.connected[1] {
 				c.Errorf("the connection's %s is %q, want %q", e.connected[0], got, e.connected[1])
 			}
