@@ -34,6 +34,10 @@ type options struct {
 	quick            bool
 	pap              bool     // measure PAP widely
 	others           []*shape // the other shapes to measure
+	ssh              bool
+	sshParts         []string // of SSH
+	idle             int      // SSH sessions
+	profile          string   // file
 }
 
 // cell is one server with so many people: what is measured, at every level, in every repeat.
@@ -103,13 +107,14 @@ type bench struct {
 	cells    []*cell
 	certs    *certificates
 
-	Machine  hardware   `json:"machine"`
-	Peer     string     `json:"peer"`
-	Runs     []run      `json:"runs"`
-	Bursts   []burstRun `json:"bursts"`
-	Shapes   []run      `json:"shapes"`
-	Proofs   []proof    `json:"proofs"`
-	Verdicts []verdict  `json:"verdicts"`
+	Machine  hardware    `json:"machine"`
+	Peer     string      `json:"peer"`
+	Runs     []run       `json:"runs"`
+	Bursts   []burstRun  `json:"bursts"`
+	Shapes   []run       `json:"shapes"`
+	Proofs   []proof     `json:"proofs"`
+	SSH      *sshFigures `json:"ssh,omitempty"`
+	Verdicts []verdict   `json:"verdicts"`
 }
 
 func (b *bench) say(format string, args ...any) { fmt.Fprintf(b.progress, format+"\n", args...) }
@@ -136,7 +141,12 @@ func (b *bench) measureAll(ctx context.Context) (err error) {
 		}
 	}
 	if len(b.others) > 0 {
-		return b.measureShapes(ctx)
+		if err := b.measureShapes(ctx); err != nil {
+			return err
+		}
+	}
+	if b.ssh && b.side != peer {
+		return b.measureSSH(ctx)
 	}
 	return nil
 }
@@ -200,6 +210,9 @@ func (b *bench) checkDisk(dir string) error {
 		fast += 2 * 2
 	}
 	need := uint64(fast*b.repeats*(b.seconds+1)*each) + 1<<30
+	if b.ssh {
+		need += 2 << 30
+	}
 	if b.side == peer {
 		need = 1 << 30
 	}
@@ -214,7 +227,7 @@ const benchSecret = "bench-secret-of-more-than-24-bytes"
 
 // ready finds the peer, which may be missing, and then builds the gateway.
 func (b *bench) ready(ctx context.Context) (err error) {
-	if b.side != gateway {
+	if b.side != gateway && (b.pap || len(b.others) > 0) {
 		if b.peerPath, b.Peer, err = peerVersion(ctx); err != nil {
 			return err
 		}

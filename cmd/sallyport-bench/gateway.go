@@ -84,14 +84,16 @@ func (s *server) startServing(ctx context.Context, binary, dir string) error {
 	if err := s.launch(exec.Command(binary, "-c", s.conf, "serve"), dir); err != nil {
 		return err
 	}
-	ready := func(line string) bool {
-		return line == "ready" || strings.Contains(line, "msg=ready") || strings.Contains(line, `"msg":"ready"`)
-	}
-	if err := s.await(ctx, ready); err != nil {
+	if err := s.await(ctx, saysReady); err != nil {
 		s.abandon()
 		return err
 	}
 	return nil
+}
+
+// saysReady tells the gateway's line that says so.
+func saysReady(line string) bool {
+	return line == "ready" || strings.Contains(line, "msg=ready") || strings.Contains(line, `"msg":"ready"`)
 }
 
 // provision makes people and their tokens while the gateway is down.

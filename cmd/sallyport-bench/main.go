@@ -1,6 +1,9 @@
 // Command sallyport-bench measures what one RADIUS decision costs: at the gateway, which checks a code against replay
 // and makes an audit record durable before it answers, and at FreeRADIUS, which does neither, side by side in one run.
 //
+// And it measures what the SSH side costs, beside OpenSSH's sshd as a jump host and the least that golang.org/x/crypto/ssh
+// makes of one: see ssh.go.
+//
 // Both are the real programs, started here on loopback in a temporary folder. The load generator is this program's
 // own: sockets with a fixed number of requests outstanding (a closed loop), with every reply verified. All requests
 // of a run are made before it, so that little of the shared CPUs goes into asking. Only EAP has to be spoken as it goes.
@@ -24,6 +27,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -37,6 +41,13 @@ func main() {
 
 // runCommand is the whole command. Exit status 0: measured; 1: failed, or with -strict a Must was not met; 2: wrong usage.
 func runCommand(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	if len(args) > 0 && args[0] == sshPeerWord {
+		if err := runSSHPeer(ctx, args[1:], stdout); err != nil {
+			fmt.Fprintf(stderr, "sallyport-bench %s: %v\n", sshPeerWord, err)
+			return 1
+		}
+		return 0
+	}
 	b := &bench{progress: stderr}
 	flags := flag.NewFlagSet("sallyport-bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
@@ -50,7 +61,10 @@ func runCommand(ctx context.Context, args []string, stdout, stderr io.Writer) in
 	flags.StringVar(&b.side, "side", "both", "both, sallyport or freeradius")
 	flags.BoolVar(&b.quick, "quick", false, "a smoke run: one round of one second, 20,000 people in the large crowd")
 	flags.IntVar(&b.only, "outstanding", 0, "measure with only this `number` outstanding (1, 64 or 512), for a profile; no report")
-	list := flags.String("shapes", "all", "what to measure, a `list`: pap, "+shapeNames())
+	list := flags.String("shapes", "all", "what to measure, a `list`: pap, "+shapeNames()+", "+sshName)
+	parts := flags.String("ssh", "all", "what of SSH, a `list`: "+strings.Join(sshParts, ", "))
+	flags.IntVar(&b.idle, "idle", 1000, "idle SSH `sessions` whose memory is measured")
+	flags.StringVar(&b.profile, "profile", "", "write a CPU profile of the gateway's SSH side to this `file`")
 	markdown := flags.String("md", "", "also write the report to this `file`, as Markdown")
 	asJSON := flags.String("json", "", "also write every single run to this `file`, as JSON")
 	strict := flags.Bool("strict", false, "exit 1 when a Must is not met")
@@ -61,11 +75,13 @@ func runCommand(ctx context.Context, args []string, stdout, stderr io.Writer) in
 		return 2
 	}
 	if b.quick {
-		b.seconds, b.repeats, b.large = 1, 1, min(b.large, 20_000)
+		b.seconds, b.repeats, b.large, b.idle = 1, 1, min(b.large, 20_000), min(b.idle, 50)
 	}
 	var err error
-	b.pap, b.others, err = chosen(*list)
-	if err = cmp.Or(err, b.check(flags.NArg())); err != nil {
+	b.pap, b.others, b.ssh, err = chosen(*list)
+	var partsErr error
+	b.sshParts, partsErr = chosenParts(*parts)
+	if err = cmp.Or(err, partsErr, b.check(flags.NArg())); err != nil {
 		fmt.Fprintf(stderr, "sallyport-bench: %v\n", err)
 		return 2
 	}
@@ -109,6 +125,8 @@ func (o options) check(arguments int) error {
 		return fmt.Errorf("-seconds %d: want 1 to 20, since a run must fit into a time step of 30 s", o.seconds)
 	case o.repeats < 1:
 		return fmt.Errorf("-repeats %d: want at least 1", o.repeats)
+	case o.idle < 1:
+		return fmt.Errorf("-idle %d: want at least 1", o.idle)
 	case o.small < burstSize || o.large <= o.small || o.large > 1_000_000:
 		return fmt.Errorf("-small %d -large %d: want at least %d, and more in the large one, up to a million", o.small, o.large, burstSize)
 	case o.side != "both" && o.side != gateway && o.side != peer:

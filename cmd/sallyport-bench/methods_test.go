@@ -177,10 +177,10 @@ func TestShapesAreCounted(t *testing.T) {
 
 func TestChosen(t *testing.T) {
 	for list, want := range map[string]string{
-		"all": "true chap mschapv2 radsec eap accounting", "pap": "true", "eap, chap": "false eap chap", "chap,pap,chap": "true chap",
+		"all": "true true chap mschapv2 radsec eap accounting", "pap": "true false", "eap, chap": "false false eap chap", "chap,pap,chap": "true false chap", "ssh": "false true",
 	} {
-		pap, others, err := chosen(list)
-		got := fmt.Sprint(pap)
+		pap, others, withSSH, err := chosen(list)
+		got := fmt.Sprint(pap, withSSH)
 		for _, s := range others {
 			got += " " + s.name
 		}
@@ -189,7 +189,7 @@ func TestChosen(t *testing.T) {
 		}
 	}
 	for _, bad := range []string{"", "chap,", "CHAP", "ftp"} {
-		if _, _, err := chosen(bad); err == nil {
+		if _, _, _, err := chosen(bad); err == nil {
 			t.Errorf("%q is taken", bad)
 		}
 	}

@@ -161,6 +161,7 @@ func (b *bench) judge() {
 			"%s answers, %s records that verify", thousands(p.Answers), thousands(int(p.Records)))
 	}
 	b.judgeShapes(add)
+	b.judgeSSH(add)
 	if len(b.gatewayCells()) > 0 {
 		add(false, best >= aimPerSecond, "durable decisions a second", "%s at best (load generator and server on the same %d CPUs), %s wished for", thousands(int(best)), b.Machine.CPUs, thousands(aimPerSecond))
 	}
@@ -199,7 +200,11 @@ func thousands(n int) string {
 func (b *bench) write(w io.Writer) error {
 	var p strings.Builder
 	say := func(format string, args ...any) { fmt.Fprintf(&p, format+"\n", args...) }
-	say("# RADIUS decisions: Sallyport and FreeRADIUS\n")
+	title := "RADIUS decisions: Sallyport and FreeRADIUS"
+	if !b.pap && len(b.others) == 0 {
+		title = "SSH: Sallyport, sshd and x/crypto"
+	}
+	say("# %s\n", title)
 	say("%s. %s, %d CPUs, Linux %s, %s, load average at start %s.", b.Machine.When, b.Machine.CPU, b.Machine.CPUs, b.Machine.Kernel, b.Machine.Go, b.Machine.Load)
 	say("%s. %d repeats of %d s, servers in turn; median [min–max]. All on loopback: servers and load generator share the CPUs.\n", b.peerName(), b.repeats, b.seconds)
 	if b.pap {
@@ -209,6 +214,9 @@ func (b *bench) write(w io.Writer) error {
 		say("\n## Shapes\n")
 		explainShapes(say)
 		p.WriteString(table(b.shapeRows()))
+	}
+	if b.SSH != nil {
+		b.writeSSH(&p)
 	}
 	if len(b.Proofs) > 0 {
 		say("\n## Records\n\nAfter the runs, by the gateway's own `audit verify`.\n")

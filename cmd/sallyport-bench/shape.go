@@ -58,26 +58,28 @@ func sessionOf(k int) (session int, status uint32) {
 }
 
 // chosen reads the flag -shapes.
-func chosen(list string) (pap bool, others []*shape, err error) {
+func chosen(list string) (pap bool, others []*shape, ssh bool, err error) {
 	for name := range strings.SplitSeq(list, ",") {
 		name = strings.TrimSpace(name)
 		at := slices.IndexFunc(shapes, func(s shape) bool { return s.name == name })
 		switch {
 		case name == "all":
-			pap, others = true, nil
+			pap, others, ssh = true, nil, true
 			for i := range shapes {
 				others = append(others, &shapes[i])
 			}
-			return pap, others, nil
+			return pap, others, ssh, nil
 		case name == papShape.name:
 			pap = true
+		case name == sshName:
+			ssh = true
 		case at < 0:
-			return false, nil, fmt.Errorf("-shapes: %q is not known: want all, or some of pap, %s", name, shapeNames())
+			return false, nil, false, fmt.Errorf("-shapes: %q is not known: want all, or some of pap, %s, %s", name, shapeNames(), sshName)
 		case !slices.Contains(others, &shapes[at]):
 			others = append(others, &shapes[at])
 		}
 	}
-	return pap, others, nil
+	return pap, others, ssh, nil
 }
 
 func shapeNames() string {
