@@ -37,7 +37,7 @@ type options struct {
 	ssh              bool
 	sshParts         []string // of SSH
 	idle             int      // SSH sessions
-	profile          string   // file
+	profile, way     string   // file, and the one way by SSH
 }
 
 // cell is one server with so many people: what is measured, at every level, in every repeat.

@@ -41,9 +41,13 @@ func main() {
 
 // runCommand is the whole command. Exit status 0: measured; 1: failed, or with -strict a Must was not met; 2: wrong usage.
 func runCommand(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	if len(args) > 0 && args[0] == sshPeerWord {
-		if err := runSSHPeer(ctx, args[1:], stdout); err != nil {
-			fmt.Fprintf(stderr, "sallyport-bench %s: %v\n", sshPeerWord, err)
+	if len(args) > 0 && (args[0] == sshPeerWord || args[0] == reaperWord) {
+		hidden := func() error { return runSSHPeer(ctx, args[1:], stdout) }
+		if args[0] == reaperWord {
+			hidden = func() error { return runReaper(ctx, args[1:]) }
+		}
+		if err := hidden(); err != nil {
+			fmt.Fprintf(stderr, "sallyport-bench %s: %v\n", args[0], err)
 			return 1
 		}
 		return 0
@@ -63,6 +67,7 @@ func runCommand(ctx context.Context, args []string, stdout, stderr io.Writer) in
 	flags.IntVar(&b.only, "outstanding", 0, "measure with only this `number` outstanding (1, 64 or 512), for a profile; no report")
 	list := flags.String("shapes", "all", "what to measure, a `list`: pap, "+shapeNames()+", "+sshName)
 	parts := flags.String("ssh", "all", "what of SSH, a `list`: "+strings.Join(sshParts, ", "))
+	flags.StringVar(&b.way, "way", "", "measure SSH by this `way` alone, as a table's row names it, for a profile; no report")
 	flags.IntVar(&b.idle, "idle", 1000, "idle SSH `sessions` whose memory is measured")
 	flags.StringVar(&b.profile, "profile", "", "write a CPU profile of the gateway's SSH side to this `file`")
 	markdown := flags.String("md", "", "also write the report to this `file`, as Markdown")

@@ -133,6 +133,9 @@ func (r *sshRig) ways(names ...string) (list []sshWay) {
 		if len(names) > 0 && !slices.Contains(names, w.name) {
 			continue
 		}
+		if r.way != "" && r.way != w.name {
+			continue
+		}
 		if r.parties[w.party] != nil {
 			list = append(list, w)
 		}

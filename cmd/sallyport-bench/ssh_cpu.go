@@ -15,9 +15,10 @@ import (
 	"time"
 
 	"golang.org/x/crypto/argon2"
+	"golang.org/x/sys/unix"
 )
 
-// tick is one of proc(5)'s clock ticks: USER_HZ is 100 on every Linux that Go knows.
+// procTick is one of proc(5)'s clock ticks: USER_HZ is 100 on every Linux that Go knows.
 const procTick = 10 * time.Millisecond
 
 // parseFamily reads from /proc/PID/stat the CPU time of a process and of those children that it has waited for, and of
@@ -43,6 +44,37 @@ func parseFamily(stat []byte) (time.Duration, error) {
 	return sum, nil
 }
 
+// reaperWord is the hidden subcommand that runs another program and waits for all that it leaves behind. The process of sshd
+// that serves a client is left behind when the client goes, and its CPU time would be nobody's.
+const reaperWord = "reaper"
+
+func runReaper(ctx context.Context, args []string) error {
+	if len(args) == 0 {
+		return errors.New("want a program")
+	}
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return err
+	}
+	pid, err := syscall.ForkExec(args[0], args, &syscall.ProcAttr{Files: []uintptr{0, 1, 2}, Env: os.Environ()})
+	if err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = syscall.Kill(pid, syscall.SIGTERM) })
+	defer stop()
+	for {
+		var status syscall.WaitStatus
+		switch ended, err := syscall.Wait4(-1, &status, 0, nil); {
+		case errors.Is(err, syscall.EINTR):
+		case err != nil:
+			return err
+		case ended == pid && ctx.Err() == nil:
+			return fmt.Errorf("%s ended: %d", args[0], status.ExitStatus())
+		case ended == pid:
+			return nil
+		}
+	}
+}
+
 // spent is a party's CPU time once it has nothing left to do. Of a party whose children work, they have ended then.
 func (p *sshParty) spent(ctx context.Context) (time.Duration, error) {
 	if p.srv == nil {
@@ -60,8 +92,8 @@ func (p *sshParty) spent(ctx context.Context) (time.Duration, error) {
 		if err != nil {
 			return 0, err
 		}
-		if len(kids) == 0 {
-			break
+		if len(kids) <= 1 { // the one that listens
+			return familyTime(append(kids, p.srv.pid())...)
 		}
 		if time.Now().After(end) {
 			return 0, fmt.Errorf("%s still has processes after %s", p.name, settleFor)
@@ -70,32 +102,48 @@ func (p *sshParty) spent(ctx context.Context) (time.Duration, error) {
 			return 0, err
 		}
 	}
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.srv.pid()))
-	if err != nil {
-		return 0, err
+}
+
+func familyTime(pids ...int) (sum time.Duration, err error) {
+	for _, pid := range pids {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err != nil {
+			return 0, err
+		}
+		d, err := parseFamily(stat)
+		if err != nil {
+			return 0, err
+		}
+		sum += d
 	}
-	return parseFamily(stat)
+	return sum, nil
 }
 
 // childrenOf lists a process's children and theirs.
 func childrenOf(pid int) (all []int, err error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", pid))
-	if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
-		return nil, nil // it has ended meanwhile
-	}
+	lists, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
 	if err != nil {
 		return nil, err
 	}
-	for _, f := range strings.Fields(string(text)) {
-		kid, err := strconv.Atoi(f)
+	for _, list := range lists {
+		text, err := os.ReadFile(list)
+		if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
+			continue // it has ended meanwhile
+		}
 		if err != nil {
 			return nil, err
 		}
-		more, err := childrenOf(kid)
-		if err != nil {
-			return nil, err
+		for _, f := range strings.Fields(string(text)) {
+			kid, err := strconv.Atoi(f)
+			if err != nil {
+				return nil, err
+			}
+			more, err := childrenOf(kid)
+			if err != nil {
+				return nil, err
+			}
+			all = append(append(all, kid), more...)
 		}
-		all = append(append(all, kid), more...)
 	}
 	return all, nil
 }
@@ -175,7 +223,7 @@ func (s *server) signalled() bool {
 		return true
 	}
 	w, ok := status.Sys().(syscall.WaitStatus)
-	return ok && w.Signaled() && w.Signal() == syscall.SIGTERM || filepath.Base(s.cmd.Path) == "sshd" && w.ExitStatus() == 255
+	return ok && w.Signaled() && w.Signal() == syscall.SIGTERM
 }
 
 // moduleVersion is the version of a module that this program is made of.

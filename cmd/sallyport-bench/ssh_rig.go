@@ -222,7 +222,11 @@ func (r *sshRig) startSSHD(ctx context.Context, name string) (*server, error) {
 	if err := r.write(name+".conf", text, 0o600); err != nil {
 		return nil, err
 	}
-	return r.launched(ctx, name, exec.Command(path, "-D", "-e", "-f", filepath.Join(r.dir, name+".conf")),
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	return r.launched(ctx, name, exec.Command(self, reaperWord, path, "-D", "-e", "-f", filepath.Join(r.dir, name+".conf")),
 		func(line string) bool { return strings.Contains(line, "Server listening") })
 }
 
@@ -427,7 +431,7 @@ func (r *sshRig) end() (err error) {
 	return err
 }
 
-// endOne ends a server; sshd and the peers end by the signal itself.
+// endOne ends a server, some of which end by the signal itself.
 func (r *sshRig) endOne(s *server) error {
 	if err := s.end(); err != nil && !s.signalled() {
 		return err
