@@ -86,6 +86,7 @@ func (c *conn) login() (newChannels, globalRequests, dropReason) {
 		return nil, nil, dropUnanswerable
 	}
 	c.wire.loggedIn.Store(true)
+	c.wire.Join() // SupportedCiphers and the MACs beside them permit it
 	if err := c.wire.SetDeadline(time.Time{}); err != nil {
 		return nil, nil, dropNoAuth
 	}

@@ -79,7 +79,7 @@ type conn struct {
 
 func newConn(s *Server, set *settings, raw net.Conn, source netip.AddrPort) *conn {
 	c := &conn{
-		srv: s, settings: set, wire: &wire{Conn: raw}, source: source,
+		srv: s, settings: set, wire: newWire(raw), source: source,
 		log:      s.log.With("source", source.String()),
 		sessions: make(map[*session]struct{}),
 	}

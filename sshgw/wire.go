@@ -5,6 +5,8 @@ import (
 	"io"
 	"net"
 	"sync/atomic"
+
+	"sallyport/sshgw/joined"
 )
 
 // maxStartBytes bounds what a client may send before it has logged in. x/crypto/ssh takes packets of up to 256 KiB and
@@ -16,12 +18,14 @@ var errStartBytes = errors.New("too many bytes before the login")
 // wire is a client's connection: it bounds what is read before the login, counts what is read, and remembers how
 // reading ended, which x/crypto/ssh hides from channels.
 type wire struct {
-	net.Conn
+	*joined.Conn
 	read     atomic.Int64
 	loggedIn atomic.Bool
 	broken   atomic.Bool // reading ended otherwise than by the client's closing
 	flooded  atomic.Bool // maxStartBytes was passed
 }
+
+func newWire(raw net.Conn) *wire { return &wire{Conn: joined.New(raw)} }
 
 func (w *wire) Read(p []byte) (int, error) {
 	if !w.loggedIn.Load() {

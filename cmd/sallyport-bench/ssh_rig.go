@@ -89,6 +89,7 @@ const (
 	hashIterations = 1
 )
 
+// With SHLVL set, bash does not read the account's .bashrc, as it does for sshd else: what is in there is not what is measured.
 const sshdConf = `ListenAddress 127.0.0.1
 Port %d
 HostKey %s
@@ -100,6 +101,7 @@ UsePAM no
 PermitRootLogin yes
 PidFile none
 PrintMotd no
+SetEnv SHLVL=1
 MaxStartups 2000
 MaxSessions 100
 LogLevel INFO
@@ -379,6 +381,9 @@ esac
 
 func (r *sshRig) writeClientConf() error {
 	p := r.ports
+	for _, host := range []string{"xproxy", "xjump", "sshd"} { // with -side they may be missing
+		p[host] = max(p[host], 1)
+	}
 	text := fmt.Sprintf(clientConf, r.account, r.lodger, p["direct"], p["xproxy"], p["xjump"], p["sshd"], p["gw"], r.dir)
 	// A name in the gateway's configuration is no name that anybody resolves.
 	named := strings.Replace(text, "Host direct plain taped\n", "Host plain taped\n  User "+r.account+"\n  HostName %h\n  Port 22\nHost direct\n", 1)

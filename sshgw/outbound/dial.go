@@ -7,10 +7,13 @@ import (
 	"io"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"golang.org/x/crypto/ssh"
+
+	"sallyport/sshgw/joined"
 )
 
 // Dialer makes connections, as net.Dialer.DialContext does.
@@ -180,7 +183,8 @@ type attempt struct {
 
 func handshake(ctx context.Context, conn net.Conn, t Target, o Options, without []string) (*Client, Info, error) {
 	a := &attempt{target: t, without: without, options: o, times: o.Times.filled(), algs: t.Algorithms.filled(), step: StepVersion}
-	a.wire = &sniffer{Conn: conn, version: func() { a.enter(StepExchange, a.times.Exchange) }}
+	wire := joined.New(conn)
+	a.wire = &sniffer{Conn: wire, version: func() { a.enter(StepExchange, a.times.Exchange) }}
 	a.ctx, a.cancel = context.WithCancel(ctx)
 	// Whatever ends the attempt, its reads and writes end with it. A deadline would do for TCP; a channel through
 	// another target has none.
@@ -200,7 +204,15 @@ func handshake(ctx context.Context, conn net.Conn, t Target, o Options, without 
 		conn.Close()
 		return nil, info, a.explain(ctx, err)
 	}
+	if joins(info.Algorithms.Write) {
+		wire.Join()
+	}
 	return c, info, nil
+}
+
+// joins reports whether the writes of packets may be joined, see package joined.
+func joins(w ssh.DirectionAlgorithms) bool {
+	return w.Cipher == ssh.CipherAES128GCM || w.Cipher == ssh.CipherAES256GCM || strings.HasSuffix(w.Cipher, "-ctr") && strings.HasSuffix(w.MAC, "-etm@openssh.com")
 }
 
 func (a *attempt) run() (*Client, error) {
