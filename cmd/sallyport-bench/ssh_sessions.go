@@ -199,6 +199,9 @@ type idleRun struct {
 	Open      float64 `json:"cpu_ms_to_open"`
 }
 
+// idleFor is how long the sessions are idle before memory is looked at: what servers give back to the system, they have given then.
+const idleFor = 15 * time.Second
+
 // measureIdle measures each way with a party that was just started, since memory once taken is slow to go.
 func (r *sshRig) measureIdle(ctx context.Context) error {
 	for _, w := range r.ways(waySSHD, wayJump, wayProxy, wayOpaque, wayRecordedJump, wayProxied, wayRecorded) {
@@ -267,7 +270,7 @@ func (r *sshRig) idleBy(ctx context.Context, w sshWay, n int) error {
 		}
 		run.Open = micros(after-before) / 1e3 / float64(len(open))
 	}
-	if err := pause(ctx, 5*time.Second); err != nil { // what waits to be given back to the system is
+	if err := pause(ctx, idleFor); err != nil {
 		return err
 	}
 	rss, pss, processes, err := party.footprint()

@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
+	gometrics "runtime/metrics"
 	"runtime/pprof"
 	"strings"
 	"sync"
@@ -34,17 +35,59 @@ import (
 // them the collector would run all the time for little, and with many its usual share is more memory than need be. A
 // hundred thousand people stay under 80 MiB.
 func (c *cli) tuneGC() {
-	const (
-		allowance   = 8 << 20 // bytes of garbage, whatever is in use
-		least, most = 30, 400 // per cent of what is in use
-	)
 	debug.FreeOSMemory() // reading everybody in has left much behind
 	if _, set := c.env("GOGC"); set {
 		return
 	}
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
-	debug.SetGCPercent(min(max(int(allowance*100/max(m.HeapAlloc, 1)), least), most))
+	debug.SetGCPercent(gcPercent(m.HeapAlloc))
+}
+
+// gcPercent is how much garbage there may be, in per cent of what is in use.
+func gcPercent(inUse uint64) int {
+	const (
+		allowance   = 8 << 20 // bytes of garbage, whatever is in use
+		least, most = 30, 400
+	)
+	return min(max(int(allowance*100/max(inUse, 1)), least), most)
+}
+
+// lookAtMemory is how often the garbage that may be is measured by what is in use then: sessions come and go.
+const lookAtMemory = 5 * time.Second
+
+// tendMemory keeps gcPercent, and gives memory back to the system once a rush is over. Each password takes megabytes for a
+// moment, and the collector runs by what was allocated, so that after a rush of logins nothing would give them back for minutes.
+func (c *cli) tendMemory(ctx context.Context) error {
+	const spare = 16 << 20 // bytes that are worth a collection
+	s := []gometrics.Sample{
+		{Name: "/gc/cycles/total:gc-cycles"},
+		{Name: "/gc/heap/live:bytes"},
+		{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/heap/unused:bytes"}, {Name: "/memory/classes/heap/free:bytes"},
+	}
+	_, fixed := c.env("GOGC")
+	cycles := uint64(0)
+	tick := time.NewTicker(lookAtMemory)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		gometrics.Read(s)
+		now, live, held := s[0].Value.Uint64(), s[1].Value.Uint64(), s[2].Value.Uint64()+s[3].Value.Uint64()+s[4].Value.Uint64()
+		if now != cycles { // somebody is at work
+			cycles = now
+			if !fixed {
+				debug.SetGCPercent(gcPercent(live))
+			}
+			continue
+		}
+		if held > live+max(spare, live/4) {
+			debug.FreeOSMemory()
+		}
+	}
 }
 
 // drainFor is how long a stop waits for SSH sessions to end by themselves.
@@ -288,6 +331,9 @@ func (g *gateway) run(ctx context.Context, o serveOptions) error {
 	work.Go(func() error { return g.admin.Serve(workCtx, g.sockets.admin, 2*time.Second) })
 	work.Go(func() error { return g.upkeep(workCtx, o.hup) })
 	work.Go(func() error { return g.sweep(workCtx) })
+	if o.notify {
+		work.Go(func() error { return g.cli.tendMemory(workCtx) })
+	}
 
 	level := slog.LevelInfo
 	if o.notify {
