@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
+	"math/bits"
 	"strconv"
 	"unicode/utf8"
 )
@@ -165,6 +166,10 @@ const hexDigits = "0123456789abcdef"
 func appendText(dst, text []byte) []byte {
 	start := 0
 	for i := 0; i < len(text); {
+		i += plain(text[i:])
+		if i == len(text) {
+			break
+		}
 		c := text[i]
 		if c < utf8.RuneSelf {
 			if c >= 0x20 && c != '"' && c != '\\' && c != 0x7f {
@@ -200,6 +205,22 @@ func appendText(dst, text []byte) []byte {
 		i += size
 	}
 	return append(dst, text[start:]...)
+}
+
+// plain is how many bytes at the start of text need no escape in JSON and are ASCII, looked at eight at a time. The last few bytes
+// it may leave to its caller.
+func plain(text []byte) int {
+	const ones, tops = 0x0101010101010101, 0x8080808080808080
+	none := func(x uint64) uint64 { return (x - ones) & ^x & tops } // the lowest top bit that is set is of a byte that is zero
+	i := 0
+	for ; i+8 <= len(text); i += 8 {
+		x := binary.LittleEndian.Uint64(text[i:])
+		below := (x - 0x20*ones) & ^x & tops
+		if bad := x&tops | below | none(x^'"'*ones) | none(x^'\\'*ones) | none(x^0x7f*ones); bad != 0 {
+			return i + bits.TrailingZeros64(bad)/8
+		}
+	}
+	return i
 }
 
 // castHeader is the first line of an asciicast 3.
