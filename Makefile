@@ -22,7 +22,7 @@ demo: build ## a gateway on loopback to try: person, token, the commands to type
 
 # The tests come last, so that their summary is the end of the output.
 test: deps vet lint fuzz ## everything that has to hold before a change lands
-	$(GO) test -race ./...
+	$(GO) test -race -timeout 20m ./...
 
 test-long: deps ## more than 4 GiB each way over SSH, across key exchanges
 	$(GO) test -timeout 60m -count 1 -run TestSSHTransfers ./cmd/sallyport -long -v

@@ -13,7 +13,7 @@
 //	length (4 bytes, big endian) | an age file of that length
 //
 // and, once the session is over, four zero bytes. Each chunk is an age file (age-encryption.org/v1) of its own, to all
-// recipients. Inside is one zstd frame (RFC 8878) of at most 256 KiB of text, so that any chunk can be opened with nothing
+// recipients. Inside is one zstd frame (RFC 8878) of at most 1 MiB of text, so that any chunk can be opened with nothing
 // but the standard tools:
 //
 //	tail -c +$((offset+1)) FILE | head -c $length | age -d -i auditor.key | zstd -d

@@ -20,8 +20,8 @@ const (
 	version   = "1"
 	frameHead = 4
 
-	maxPlain  = 256 << 10 // bytes of text in a chunk
-	maxFrame  = 1 << 20   // bytes of an age file: text that does not compress, and MaxRecipients
+	maxPlain  = 1 << 20   // bytes of text in a chunk
+	maxFrame  = 2 << 20   // bytes of an age file: text that does not compress, and MaxRecipients
 	writeFrom = 512 << 10 // bytes of frames that are collected before they are written
 )
 

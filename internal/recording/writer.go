@@ -22,7 +22,7 @@ const MaxWaiting = 4 << 20
 const FlushEvery = 2 * time.Second
 
 const (
-	bulk = 192 << 10 // bytes that wait from which on they do not wait for the time
+	bulk = 768 << 10 // bytes that wait from which on they do not wait for the time
 	keep = 16 << 10  // bytes of memory that a session that is quiet keeps for its next events
 )
 

@@ -265,7 +265,7 @@ func TestStandardTools(t *testing.T) {
 	var b book
 	w := create(t, Options{Dir: dir, Recipients: []string{a.recipient}, Chunk: b.put, Now: steps(time.Second / 4)}, sampleHeader)
 	line := strings.Repeat("x", 1000)
-	for range 600 {
+	for range 3000 {
 		must(t, w.Output([]byte(line)))
 	}
 	s := closed(t, w, "3")
