@@ -48,7 +48,6 @@ type sshWay struct {
 	// inner: the client ends an SSH connection with the target, or with the gateway for it, within the first.
 	inner bool
 	rival string // the way that a bound compares it with; empty: none
-	bar   string // what of the rival's CPU is allowed, as the verdicts say it
 }
 
 // The ways' names.
@@ -72,10 +71,6 @@ var sshWays = []sshWay{
 	{name: wayProxy, party: partyProxy, host: "xproxy"},
 	{name: wayProxied, party: partyGateway, host: "gw-plain", rival: wayProxy},
 	{name: wayRecorded, party: partyGateway, host: "gw-taped", rival: wayProxy},
-}
-
-func wayOf(name string) sshWay {
-	return sshWays[slices.IndexFunc(sshWays, func(w sshWay) bool { return w.name == name })]
 }
 
 // sshFigures is all that was measured of SSH.

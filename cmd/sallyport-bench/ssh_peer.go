@@ -120,6 +120,11 @@ func serveJump(chans <-chan ssh.NewChannel) {
 // serveProxy relays each session channel to the target.
 func serveProxy(chans <-chan ssh.NewChannel, address string, cfg *ssh.ClientConfig) {
 	var target *ssh.Client
+	defer func() {
+		if target != nil {
+			target.Close()
+		}
+	}()
 	for nc := range chans {
 		if nc.ChannelType() != "session" {
 			_ = nc.Reject(ssh.UnknownChannelType, "no")
@@ -129,9 +134,9 @@ func serveProxy(chans <-chan ssh.NewChannel, address string, cfg *ssh.ClientConf
 			var err error
 			if target, err = ssh.Dial("tcp", address, cfg); err != nil {
 				_ = nc.Reject(ssh.ConnectionFailed, err.Error())
+				target = nil
 				continue
 			}
-			defer target.Close()
 		}
 		go relaySession(nc, target)
 	}
