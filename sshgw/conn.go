@@ -99,18 +99,38 @@ func (c *conn) serve(chans newChannels, requests globalRequests) {
 	c.live = true
 	c.watchUnused()
 	c.mu.Unlock()
-	c.run(func() { c.answerRequests(requests) })
 	c.run(c.keepalive)
 	if c.srv.isDraining() {
 		c.end(endDrain, "") // it logged in while the draining began
 	}
-	for nc := range chans {
+	serveBoth(chans, requests, func(nc ssh.NewChannel) {
 		if c.ctx.Err() == nil { // else what still waits here is only drained
 			c.open(nc)
 		}
-	}
+	}, c.answerRequest)
 	c.end(c.lostReason(), "")
 	c.wg.Wait()
+}
+
+// serveBoth serves a connection's channel openings and global requests until both have ended, by one goroutine: there is one for
+// each idle connection.
+func serveBoth(chans newChannels, requests globalRequests, open func(ssh.NewChannel), answer func(*ssh.Request)) {
+	for chans != nil || requests != nil {
+		select {
+		case nc, more := <-chans:
+			if !more {
+				chans = nil
+				continue
+			}
+			open(nc)
+		case r, more := <-requests:
+			if !more {
+				requests = nil
+				continue
+			}
+			answer(r)
+		}
+	}
 }
 
 // run starts a goroutine of this connection.
@@ -232,28 +252,26 @@ func (c *conn) giveChannel() {
 	}
 }
 
-// answerRequests answers every global request, since an unanswered one stalls the connection (RFC 4254 section 4).
-func (c *conn) answerRequests(requests globalRequests) {
-	for r := range requests {
-		ok := false
-		switch r.Type {
-		case "keepalive@openssh.com":
-			ok = true
-		case proveRequest:
-			signatures, proved := c.proveHostKeys(r.Payload)
-			if r.WantReply {
-				_ = r.Reply(proved, signatures)
-			}
-			continue
-		case "tcpip-forward", "streamlocal-forward@openssh.com":
-			if !c.recordRefusal(r.Type, login.ReasonCapability, login.Attempt{}) {
-				continue // the connection is ending; the rest is drained, or x/crypto/ssh would wait for us
-			}
-		}
+// answerRequest answers a global request, since an unanswered one stalls the connection (RFC 4254 section 4).
+func (c *conn) answerRequest(r *ssh.Request) {
+	ok := false
+	switch r.Type {
+	case "keepalive@openssh.com":
+		ok = true
+	case proveRequest:
+		signatures, proved := c.proveHostKeys(r.Payload)
 		if r.WantReply {
-			// An error means that the connection is gone, which ends the loop.
-			_ = r.Reply(ok, nil)
+			_ = r.Reply(proved, signatures)
 		}
+		return
+	case "tcpip-forward", "streamlocal-forward@openssh.com":
+		if !c.recordRefusal(r.Type, login.ReasonCapability, login.Attempt{}) {
+			return // the connection is ending; the rest is drained, or x/crypto/ssh would wait for us
+		}
+	}
+	if r.WantReply {
+		// An error means that the connection is gone, which ends the loop.
+		_ = r.Reply(ok, nil)
 	}
 }
 

@@ -27,8 +27,8 @@
 //
 // # Goroutines
 //
-// Server.Serve accepts. Each connection has one goroutine that authenticates and then serves channel openings, one for
-// its global requests and one for its keepalives; each jump has one for each direction and two that drain what
+// Server.Serve accepts. Each connection has one goroutine that authenticates and then serves channel openings and
+// global requests, and one for its keepalives; each jump has one for each direction and two that drain what
 // golang.org/x/crypto/ssh would otherwise let stall the connection. A connection ends when all of its goroutines have
 // ended; Server.Drain waits for all connections.
 package sshgw

@@ -90,10 +90,7 @@ func (c *conn) recordedJump(nc ssh.NewChannel, t *Target, destination string) {
 		return
 	}
 	l.ssh, l.account = sc, sc.User()
-	c.run(func() { c.answerInner(globals) })
-	for inner := range chans {
-		c.openInner(l, inner)
-	}
+	serveBoth(chans, globals, func(inner ssh.NewChannel) { c.openInner(l, inner) }, c.answerInner)
 }
 
 // authenticate lets the inner connection in: who it is was proved by the outer one. What the user name says is the account.
@@ -126,18 +123,16 @@ func (l *link) authenticate(cfg *ssh.ServerConfig, t *Target) {
 	}
 }
 
-// answerInner answers global requests on an inner connection.
-func (c *conn) answerInner(requests globalRequests) {
-	for r := range requests {
-		ok := r.Type == "keepalive@openssh.com"
-		if r.Type == "tcpip-forward" || r.Type == "streamlocal-forward@openssh.com" {
-			if !c.recordRefusal(r.Type, login.ReasonCapability, login.Attempt{}) {
-				continue
-			}
+// answerInner answers a global request on an inner connection.
+func (c *conn) answerInner(r *ssh.Request) {
+	ok := r.Type == "keepalive@openssh.com"
+	if r.Type == "tcpip-forward" || r.Type == "streamlocal-forward@openssh.com" {
+		if !c.recordRefusal(r.Type, login.ReasonCapability, login.Attempt{}) {
+			return
 		}
-		if r.WantReply {
-			_ = r.Reply(ok, nil)
-		}
+	}
+	if r.WantReply {
+		_ = r.Reply(ok, nil)
 	}
 }
 

@@ -421,16 +421,24 @@ func (l *link) serveUpstream(up *upstream) {
 	stop := context.AfterFunc(c.ctx, up.close)
 	defer stop()
 	var work sync.WaitGroup
-	work.Go(func() {
-		defer c.srv.crashed(c)
-		for r := range up.client.Requests {
-			if r.WantReply {
+	places := make(chan struct{}, maxAgentChannels)
+	for requests := up.client.Requests; ; {
+		var nc ssh.NewChannel
+		var more bool
+		select { // one goroutine for both, since it is there for every session
+		case r, ok := <-requests:
+			switch {
+			case !ok:
+				requests = nil
+			case r.WantReply:
 				_ = r.Reply(false, nil)
 			}
+			continue
+		case nc, more = <-up.client.Channels:
 		}
-	})
-	places := make(chan struct{}, maxAgentChannels)
-	for nc := range up.client.Channels {
+		if !more {
+			break
+		}
 		l.up.mu.Lock()
 		allowed := up.agent
 		l.up.mu.Unlock()

@@ -105,23 +105,14 @@ func (s *Session) Serve(ctx context.Context) Exit {
 	clientGone, targetGone, inputEnded := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	exit := heldExit{known: make(chan struct{})}
 	s.Run(func() {
-		defer close(clientGone)
 		s.fromClient(e, fail)
-		s.leave(inputEnded)
+		close(clientGone)
+		s.leave(inputEnded, targetGone)
 	})
 	s.Run(func() {
 		defer close(targetGone)
 		exit.collect(s)
 		e.closed(false)
-	})
-	s.Run(func() { // a target has CloseWait for its farewell once the client has left or the session is cut
-		select {
-		case <-targetGone:
-			return
-		case <-clientGone:
-		case <-ctx.Done():
-		}
-		s.await(targetGone, false)
 	})
 	// Nobody sends extended data towards a program, but they use up the window (RFC 4254 section 5.2).
 	s.Run(func() { s.Buffers.discard(s.Client.Channel.Stderr()) })
@@ -143,9 +134,9 @@ func (s *Session) Serve(ctx context.Context) Exit {
 	cutDone := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(cutDone)
-		s.Run(func() { _ = s.Target.Channel.Close() }) // each waits while its side reads nothing
+		s.Run(func() { s.close(s.Target.Channel, targetGone, false) })
 		// A write to a client that gives no window is woken by the client's closing only.
-		s.close(s.Client.Channel, clientGone)
+		s.close(s.Client.Channel, clientGone, true)
 	})
 	s.pump(s.Target.Channel, s.Client.Channel, s.Output, fail)
 	out.Wait()
@@ -158,30 +149,24 @@ func (s *Session) Serve(ctx context.Context) Exit {
 	if !stop() {
 		<-cutDone
 	}
-	s.close(s.Client.Channel, clientGone)
+	s.close(s.Client.Channel, clientGone, true)
 	<-inputEnded
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.exit
 }
 
-// await waits for a side to have closed, for which it has CloseWait.
-func (s *Session) await(gone <-chan struct{}, client bool) {
+// close closes a side's channel, and waits until that side has closed it too. The time is counted from before the closing, which is a
+// write, and held up by a side that reads nothing.
+func (s *Session) close(ch ssh.Channel, gone <-chan struct{}, client bool) {
 	timer := time.AfterFunc(s.CloseWait, func() { s.Stuck(client) })
 	defer timer.Stop()
-	<-gone
-}
-
-// close closes the client's channel. The time is counted from before that: closing is a write, which a client that reads nothing holds up.
-func (s *Session) close(client ssh.Channel, gone <-chan struct{}) {
-	timer := time.AfterFunc(s.CloseWait, func() { s.Stuck(true) })
-	defer timer.Stop()
-	_ = client.Close()
+	_ = ch.Close()
 	<-gone
 }
 
 // leave closes the target's channel when the client has closed its own, and when what it sent before that has been passed on.
-func (s *Session) leave(inputEnded <-chan struct{}) {
+func (s *Session) leave(inputEnded, targetGone <-chan struct{}) {
 	if s.Left != nil {
 		s.Left()
 	}
@@ -191,7 +176,7 @@ func (s *Session) leave(inputEnded <-chan struct{}) {
 	case <-inputEnded:
 	case <-timer.C: // the target takes no more
 	}
-	_ = s.Target.Channel.Close()
+	s.close(s.Target.Channel, targetGone, false)
 }
 
 // fromClient passes on what the client asks for, until its channel is closed.
