@@ -77,7 +77,10 @@ func (c *conn) login() (newChannels, globalRequests, dropReason) {
 	if err := c.wire.SetDeadline(c.auth.deadline); err != nil {
 		return nil, nil, dropNoAuth
 	}
-	sc, chans, requests, err := ssh.NewServerConn(c.wire, cfg)
+	begun, offered := greet(c.wire, c.auth.deadline)
+	c.wire.greeted = true
+	cfg.Ciphers = steer(cfg.Ciphers, offered)
+	sc, chans, requests, err := ssh.NewServerConn(begun, cfg)
 	if err != nil {
 		return nil, nil, c.whyNot(err)
 	}

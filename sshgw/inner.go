@@ -81,7 +81,9 @@ func (c *conn) recordedJump(nc ssh.NewChannel, t *Target, destination string) {
 	l.authenticate(cfg, t)
 	timer := time.AfterFunc(innerGrace, func() { _ = ch.Close() })
 	stuck := time.AfterFunc(innerGrace+closeWait, func() { c.end(endStuck, "") })
-	sc, chans, globals, err := ssh.NewServerConn(channelConn{Channel: ch, local: c.wire.LocalAddr(), remote: net.TCPAddrFromAddrPort(c.source)}, cfg)
+	begun, offered := greet(channelConn{Channel: ch, local: c.wire.LocalAddr(), remote: net.TCPAddrFromAddrPort(c.source)}, time.Time{})
+	cfg.Ciphers = steer(cfg.Ciphers, offered)
+	sc, chans, globals, err := ssh.NewServerConn(begun, cfg)
 	stuck.Stop()
 	if !timer.Stop() || err != nil {
 		if l.needsStepUp(t) {

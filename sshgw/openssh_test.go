@@ -230,6 +230,9 @@ func TestOpenSSHJump(t *testing.T) {
 				if !strings.HasPrefix(detail(rec, "ssh_client"), "SSH-2.0-OpenSSH_") {
 					t.Errorf("ssh_client is %q", detail(rec, "ssh_client"))
 				}
+				if got := detail(rec, "ssh_cipher"); got != ssh.CipherAES128GCM {
+					t.Errorf("the cipher is %s", got) // by its own order stock ssh would take CTR
+				}
 				// ssh falls back to the password method, which is not judged.
 				if n := strings.Count(r.asked, "\n"); n != 2 && (x.in || n != 3) {
 					t.Errorf("asked %q, want two questions", r.asked)

@@ -19,6 +19,7 @@ var errStartBytes = errors.New("too many bytes before the login")
 // reading ended, which x/crypto/ssh hides from channels.
 type wire struct {
 	*joined.Conn
+	greeted  bool // of the handshake's goroutine, and constant when others read: reads have no deadline for a hello any more
 	read     atomic.Int64
 	loggedIn atomic.Bool
 	broken   atomic.Bool // reading ended otherwise than by the client's closing
@@ -39,7 +40,7 @@ func (w *wire) Read(p []byte) (int, error) {
 	}
 	n, err := w.Conn.Read(p)
 	w.read.Add(int64(n))
-	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) && (w.greeted || !isLate(err)) {
 		w.broken.Store(true)
 	}
 	return n, err
