@@ -12,7 +12,6 @@ import (
 
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
-	"golang.org/x/sys/unix"
 
 	"sallyport/internal/journal"
 )
@@ -286,7 +285,7 @@ func verifyJournal(dir string) (unfinished string, err error) {
 	_, errs := journal.Verify(dir)
 	for _, err := range errs {
 		if damage := (*journal.Damage)(nil); errors.As(err, &damage) && damage.Tail {
-			if beingWritten(dir) {
+			if journal.BeingWritten(dir) {
 				continue
 			}
 			if endsReserved(filepath.Join(dir, damage.File)) {
@@ -313,16 +312,6 @@ func endsReserved(path string) bool {
 	last := []byte{1}
 	_, err = f.ReadAt(last, info.Size()-1)
 	return err == nil && last[0] == 0
-}
-
-// beingWritten reports whether a process holds the writer's lock on dir (journal.Open).
-func beingWritten(dir string) bool {
-	d, err := os.Open(dir)
-	if err != nil {
-		return false
-	}
-	defer d.Close() // ends the lock, if it was got
-	return errors.Is(unix.Flock(int(d.Fd()), unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
 }
 
 // dir checks all entries of j, and each signed head where the tree has its size.

@@ -214,7 +214,7 @@ func Open(o Options) (*Journal, error) {
 			_ = j.file.Close()
 		}
 		if j.dir != nil {
-			_ = j.dir.Close()
+			_ = release(j.dir)
 		}
 		return nil, err
 	}
@@ -236,7 +236,7 @@ func (j *Journal) openWriter() error {
 		return err
 	}
 	j.dir = dir
-	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if err := take(dir); err != nil {
 		if errors.Is(err, unix.EWOULDBLOCK) {
 			return fmt.Errorf("journal %s: %w: another process writes to it", j.opt.Dir, ErrLocked)
 		}
@@ -378,7 +378,7 @@ func (j *Journal) Close() error {
 		if e := j.file.Close(); err == nil && e != nil {
 			err = fmt.Errorf("close segment: %w", e)
 		}
-		_ = j.dir.Close() // ends the lock
+		_ = release(j.dir)
 		j.closeErr = err
 	})
 	return j.closeErr

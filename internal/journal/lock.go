@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -24,7 +25,7 @@ func LockDir(dir string) (unlock func() error, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("lock %s: %w", dir, err)
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if err := take(f); err != nil {
 		defer f.Close()
 		if !errors.Is(err, unix.EWOULDBLOCK) {
 			return nil, fmt.Errorf("lock %s: %w", dir, err)
@@ -35,10 +36,42 @@ func LockDir(dir string) (unlock func() error, err error) {
 		_, err = f.WriteAt(fmt.Appendf(nil, "%d\n", os.Getpid()), 0)
 	}
 	if err != nil {
-		_ = f.Close()
+		_ = release(f)
 		return nil, fmt.Errorf("write %s: %w", path, err)
 	}
-	return f.Close, nil
+	return func() error { return release(f) }, nil
+}
+
+const (
+	lockTries = 20
+	lockPause = 10 * time.Millisecond
+)
+
+// take locks f for this process alone. It tries for a moment: BeingWritten holds the lock while it asks.
+func take(f *os.File) (err error) {
+	for range lockTries {
+		if err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); !errors.Is(err, unix.EWOULDBLOCK) {
+			return err
+		}
+		time.Sleep(lockPause)
+	}
+	return err
+}
+
+// release gives the lock back and closes f. Closing alone would leave it with a child of this process that is forked and has
+// not begun its program yet.
+func release(f *os.File) error {
+	return errors.Join(unix.Flock(int(f.Fd()), unix.LOCK_UN), f.Close())
+}
+
+// BeingWritten tells whether a process has the journal in dir open for writing.
+func BeingWritten(dir string) bool {
+	f, err := os.Open(dir)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = release(f) }()
+	return errors.Is(unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
 }
 
 // holder reads who wrote the lock file. Its content is for people; the lock is what counts.

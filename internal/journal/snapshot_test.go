@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -163,6 +164,44 @@ func TestLockDir(t *testing.T) {
 	if _, err := Open(o); !errors.Is(err, ErrLocked) {
 		t.Errorf("a second writer in this process: %v", err)
 	}
+}
+
+// A child that is forked has the descriptors of the journal until its program begins, here for good.
+func TestLockEndsBesideFork(t *testing.T) {
+	o := quick(t.TempDir())
+	j, err := Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fork, err := unix.Dup(int(j.dir.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Close(fork) })
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if BeingWritten(o.Dir) {
+		t.Error("it has a writer after Close")
+	}
+	mustOpen(t, o)
+	if !BeingWritten(o.Dir) {
+		t.Error("it has no writer after Open")
+	}
+}
+
+// Who asks whether there is a writer does not stand in the way of one.
+func TestOpenBesideQuestion(t *testing.T) {
+	o := quick(t.TempDir())
+	asker, err := openDir(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Flock(int(asker.Fd()), unix.LOCK_SH); err != nil {
+		t.Fatal(err)
+	}
+	time.AfterFunc(3*lockPause, func() { _ = release(asker) })
+	mustOpen(t, o)
 }
 
 // childLock holds a folder and the journal in it until its input ends.

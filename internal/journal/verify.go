@@ -6,8 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 const (
@@ -96,7 +94,7 @@ func (r *Report) verifySnapshots(dir string) (held uint64, problems []error) {
 func verifyLast(dir string, s segment, fn func(frame, int64) error) error {
 	path := filepath.Join(dir, segmentName(s.first))
 	t, err := scanLast(dir, s, fn)
-	for look := 1; err == nil && t.torn > 0 && look < tailLooks && writerLives(dir); look++ {
+	for look := 1; err == nil && t.torn > 0 && look < tailLooks && BeingWritten(dir); look++ {
 		time.Sleep(tailPause)
 		var info os.FileInfo
 		if info, err = os.Stat(path); err != nil {
@@ -121,14 +119,4 @@ func verifyLast(dir string, s segment, fn func(frame, int64) error) error {
 		}
 	}
 	return nil
-}
-
-// writerLives tells whether a process has the journal open for writing.
-func writerLives(dir string) bool {
-	f, err := os.Open(dir)
-	if err != nil {
-		return false
-	}
-	defer f.Close() // ends the lock, if it was given
-	return errors.Is(unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
 }
