@@ -55,16 +55,15 @@ var aliceSeed = []byte("12345678901234567890")
 // harness is a gate with its log, and a server before it.
 type harness struct {
 	testing.TB
-	gate       *login.Gate
-	log        *audit.Log
-	srv        *Server
-	hostKey    ssh.Signer
-	key        ssh.Signer // alice's
-	addr       string
-	meter      *meter
-	logged     *lockedBuffer
-	failing    atomic.Bool // the disk of the log
-	exceptions atomic.Bool // whether exceptions are in force
+	gate    *login.Gate
+	log     *audit.Log
+	srv     *Server
+	hostKey ssh.Signer
+	key     ssh.Signer // alice's
+	addr    string
+	meter   *meter
+	logged  *lockedBuffer
+	failing atomic.Bool // the disk of the log
 
 	dir      string
 	verifier note.Verifier
@@ -94,8 +93,7 @@ func newHarness(t testing.TB) *harness {
 			Settings: login.Settings{Skew: 1, LookAhead: 10, Lock: throttle.Settings{After: 50, For: time.Minute, HardAfter: 60, HardFor: time.Hour}, ChallengeFor: time.Minute},
 			Rules:    rules(policy.Rule{}),
 		},
-		Blind:         func(string) string { return "hmac:blinded" },
-		ExceptionLive: func(string) bool { return h.exceptions.Load() },
+		Blind: func(string) string { return "hmac:blinded" },
 	})
 	if err != nil {
 		t.Fatal(err)

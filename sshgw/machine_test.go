@@ -4,12 +4,14 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 
 	"sallyport/internal/audit"
 	"sallyport/internal/login"
 	"sallyport/internal/policy"
+	"sallyport/internal/policy/register"
 )
 
 // A service identity logs in by its key alone, for the one command at the one target and from the addresses that the key is bound to,
@@ -62,7 +64,10 @@ func TestServiceIdentity(t *testing.T) {
 		}
 	}
 	refused("without a live exception", login.ReasonException, "backup@core-sw1")
-	o.exceptions.Store(true)
+	o.gate.Apply(login.Change{PutException: &login.Exception{
+		ID: "EX-1", Version: 1, Requester: "matron", Scope: register.Scope{People: []string{"backup"}, Factors: []policy.Kind{policy.Have}},
+		Approval: register.Approval{By: "chief"}, From: o.now().Add(-time.Hour), Until: o.now().Add(time.Hour), Review: o.now().Add(time.Hour),
+	}})
 	if out, err := run("backup@core-sw1", "echo backup done", false); err != nil || out != "backup done\n" {
 		t.Fatalf("%q, %v", out, err)
 	}

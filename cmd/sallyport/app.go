@@ -301,6 +301,18 @@ func (a *app) loadRoster(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
+	if err := a.store.Exceptions(ctx, func(x login.Exception) error {
+		a.gate.Apply(login.Change{PutException: &x})
+		return nil
+	}); err != nil {
+		return err
+	}
+	if err := a.store.TimedGrants(ctx, func(x login.TimedGrant) error {
+		a.gate.Apply(login.Change{PutGrant: &x})
+		return nil
+	}); err != nil {
+		return err
+	}
 	return a.loadTargets(ctx)
 }
 

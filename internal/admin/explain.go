@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/netip"
 	"strings"
+	"time"
 
 	"sallyport/internal/login"
 )
@@ -13,7 +14,8 @@ type Explain struct {
 	Person     string           `json:"person"`
 	System     string           `json:"system"`
 	Capability login.Capability `json:"capability"`
-	Factors    []login.Kind     `json:"factors"` // kinds that would be proved
+	Factors    []login.Kind     `json:"factors"`         // kinds that would be proved
+	Source     netip.Addr       `json:"source,omitzero"` // where from, for exceptions of some addresses
 }
 
 // Explained is what would be decided, and why.
@@ -80,7 +82,7 @@ func (s *Service) explain(ctx context.Context, in Explain) (Explained, error) {
 		in.Factors = []login.Kind{login.Know, login.Have}
 	}
 	out := Explained{Person: in.Person, System: sys.Name}
-	s.explainPerson(ctx, &out, sys, in.Capability, in.Factors)
+	s.explainPerson(ctx, &out, sys, login.Request{Capability: in.Capability, Proved: in.Factors, Source: in.Source})
 	return out, nil
 }
 
@@ -113,7 +115,7 @@ func (s *Service) explainPacket(ctx context.Context, in ExplainPacket) (Explaine
 	if !ok {
 		return Explained{}, refuse("try again: the configuration has just been changed", "the configuration has no client %q", clip(x.System))
 	}
-	s.explainPerson(ctx, &out, sys, login.MayLogin, []login.Kind{login.Know, login.Have})
+	s.explainPerson(ctx, &out, sys, login.Request{Capability: login.MayLogin, Proved: []login.Kind{login.Know, login.Have}, Source: in.From})
 	return out, nil
 }
 
@@ -144,7 +146,7 @@ func (e *Explained) fail(why login.Reason) {
 }
 
 // explainPerson adds the steps from the name to the rule.
-func (s *Service) explainPerson(ctx context.Context, out *Explained, sys login.System, capability login.Capability, factors []login.Kind) {
+func (s *Service) explainPerson(ctx context.Context, out *Explained, sys login.System, r login.Request) {
 	standing := s.Gate.Standing(out.Person)
 	out.Reason = standing.Reason
 	if standing.Reason == login.ReasonUnknownPerson {
@@ -152,12 +154,6 @@ func (s *Service) explainPerson(ctx context.Context, out *Explained, sys login.S
 		return
 	}
 	out.step("person", standing.Reason == login.ReasonOK, standing.Text)
-	if standing.Tokens == 0 {
-		out.step("token", false, "no active token: no code can be right")
-		out.fail(login.ReasonNoToken)
-	} else {
-		out.step("token", true, "an active token is enrolled")
-	}
 	groups, known := standing.Groups, true
 	more, asked, err := s.Directory(ctx, out.Person)
 	switch {
@@ -169,7 +165,20 @@ func (s *Service) explainPerson(ctx context.Context, out *Explained, sys login.S
 		out.step("directory", true, "of the groups that rules name, it has: "+list(more))
 		groups = append(groups[:len(groups):len(groups)], more...)
 	}
-	v := s.Gate.Preview(groups, sys, capability, factors)
+	r.Person, r.Groups, r.System, r.Tags, r.Protocol = out.Person, groups, sys.Name, sys.Tags, "ssh"
+	if r.Capability == login.MayLogin {
+		r.Protocol = "radius"
+	}
+	v := s.Gate.Preview(r)
+	switch {
+	case standing.Tokens > 0:
+		out.step("token", true, "an active token is enrolled")
+	case v.Exception != "":
+		out.step("token", true, "none is enrolled, and the exception asks for none")
+	default:
+		out.step("token", false, "no active token: no code can be right")
+		out.fail(login.ReasonNoToken)
+	}
 	allowed := v.Reason == "ok"
 	text := "no rule is for groups " + list(groups) + " and " + sys.Name + " (tags " + list(sys.Tags) + ")"
 	if v.Rule != nil {
@@ -179,11 +188,33 @@ func (s *Service) explainPerson(ctx context.Context, out *Explained, sys login.S
 	if !known {
 		text += "; with the directory's groups that may be another one"
 	}
-	out.step("rule", allowed, text)
+	out.step("rule", allowed || strings.HasPrefix(string(v.Reason), "exception_") || v.Reason == "grant_not_live", text)
+	if v.Grant != "" {
+		out.step("grant", true, v.Grant+" is in force until "+v.Until.UTC().Format(time.RFC3339))
+	} else if v.Reason == "grant_not_live" {
+		out.step("grant", false, "the rule asks for a grant, and "+out.Person+" holds none for "+sys.Name+" now")
+	}
+	if v.Exception != "" {
+		out.step("exception", true, v.Exception+" is in force and covers this: fewer than two kinds of factor will do")
+	} else if strings.HasPrefix(string(v.Reason), "exception_") {
+		out.step("exception", false, s.exceptionText(v.Rule.Exception, login.Reason(v.Reason)))
+	}
 	if !allowed {
 		out.fail(login.Reason(v.Reason))
 	}
 	out.Allowed = out.Reason == login.ReasonOK
+}
+
+// exceptionText says why an entry of the register lets nobody in.
+func (s *Service) exceptionText(id string, why login.Reason) string {
+	state, known := s.Gate.ExceptionState(id)
+	switch {
+	case !known:
+		return "the register has no " + id
+	case why == login.ReasonExceptionScope:
+		return id + " is in force, and does not cover this person, system, source, protocol or these factors"
+	}
+	return id + " is " + string(state)
 }
 
 func list(words []string) string {

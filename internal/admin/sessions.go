@@ -125,7 +125,10 @@ func (s *Service) sessionRefresh(ctx context.Context, in SessionIn) (RefreshedSe
 	if err != nil {
 		return RefreshedSession{}, refuse("", "the groups of %s: %v", l.Person, err)
 	}
-	v := s.Gate.Preview(append(standing.Groups, groups...), sys, login.MayLogin, []login.Kind{login.Know, login.Have})
+	v := s.Gate.Preview(login.Request{
+		Person: l.Person, Groups: append(standing.Groups, groups...), System: sys.Name, Tags: sys.Tags, Protocol: l.Protocol,
+		Capability: login.MayLogin, Proved: []login.Kind{login.Know, login.Have},
+	})
 	if v.Rule == nil || v.Reason != "ok" {
 		return RefreshedSession{}, refuse(kill, "no rule lets %s in at %s today", l.Person, l.System)
 	}

@@ -387,6 +387,7 @@ func rule(b *strict.Block) Rule {
 		p.Need = append(p.Need, policy.Kind(t.Value))
 	}
 	p.Exception = b.Printable("exception", "", 64)
+	p.Grant = strict.Word(b, "grant", "off", "off", "required") == "required"
 	p.Record = r.Record == RecordRequired
 	p.Idle = b.Span("idle", 0, 0, years)
 	p.Max = b.Span("max", 0, 0, years)

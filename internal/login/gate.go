@@ -7,6 +7,7 @@ import (
 	"errors"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -47,31 +48,29 @@ type Options struct {
 	// Blind turns the name of a stranger into what the records show of it: a keyed hash, since people type their
 	// passwords into the wrong field.
 	Blind func(name string) string
-	// ExceptionLive tells whether an entry of the exception register is in force. Nil: there is none.
-	ExceptionLive func(id string) bool
 }
 
 // Gate decides logins. Its methods may be called concurrently, and return when the record of the decision is
 // durable, or can't be made so.
 type Gate struct {
-	log           Log
-	now           func() time.Time
-	blind         func(string) string
-	exceptionLive func(string) bool
-	firsts        atomic.Pointer[firstFactors]
-	policy        atomic.Pointer[Policy]
-	roster        *roster
-	vault         *vault
-	used          *usedStates
-	sessions      *sessions
-	windows       *windows
-	ghost         entry     // a stranger's stand-in, so that the same work is done for him
-	drafts        sync.Pool // of *draft
-	stopping      atomic.Bool
-	broken        atomic.Pointer[error] // a change that is recorded and could not be stored
+	log      Log
+	now      func() time.Time
+	blind    func(string) string
+	firsts   atomic.Pointer[firstFactors]
+	policy   atomic.Pointer[Policy]
+	roster   *roster
+	vault    *vault
+	books    *books
+	used     *usedStates
+	sessions *sessions
+	windows  *windows
+	ghost    entry     // a stranger's stand-in, so that the same work is done for him
+	drafts   sync.Pool // of *draft
+	stopping atomic.Bool
+	broken   atomic.Pointer[error] // a change that is recorded and could not be stored
 
 	// pause is held for reading from the moment that a decision changes memory until its record is submitted, and
-	// for writing while a snapshot is taken. Lock order: pause, sessions.mu, roster.mu, entry.mu; vault.mu is held alone.
+	// for writing while a snapshot is taken. Lock order: pause, sessions.mu, roster.mu, entry.mu, books.mu; vault.mu is held alone.
 	pause sync.RWMutex
 }
 
@@ -83,12 +82,9 @@ func New(o Options) (*Gate, error) {
 	}
 	params := otp.Default()
 	g := &Gate{
-		log: o.Log, now: o.Now, blind: o.Blind, exceptionLive: o.ExceptionLive,
-		roster: newRoster(), vault: newVault(), used: newUsedStates(), sessions: newSessions(), windows: newWindows(),
+		log: o.Log, now: o.Now, blind: o.Blind,
+		roster: newRoster(), vault: newVault(), books: newBooks(), used: newUsedStates(), sessions: newSessions(), windows: newWindows(),
 		ghost: entry{profile: new(profile), devices: []device{{params: &params, seed: string(seed), last: neverUsed}}},
-	}
-	if g.exceptionLive == nil {
-		g.exceptionLive = func(string) bool { return false }
 	}
 	g.drafts.New = newDraft
 	g.SetFirstFactor(o.First)
@@ -211,7 +207,11 @@ func (g *Gate) Begin(ctx context.Context, a Attempt) Outcome {
 	if err != nil {
 		return Outcome{reason: ReasonStateUnknown}
 	}
-	return g.challenge(&a, Progress{id: id, name: nameDigest(a.Name), roomy: g.firsts.Load().asks}, g.checkFirst(ctx, &a, nil), audit.Effect{})
+	first := g.checkFirst(ctx, &a, nil)
+	if g.excepted(ctx, &a, &first) {
+		return g.conclude(&a, first, ReasonOK, audit.Effect{}, true).Outcome()
+	}
+	return g.challenge(&a, Progress{id: id, name: nameDigest(a.Name), roomy: g.firsts.Load().asks}, first, audit.Effect{})
 }
 
 // Continue takes the answer to a further question of the person's directory, as Progress.Further tells, in a.Password.
@@ -370,9 +370,14 @@ func (g *Gate) conclude(a *Attempt, first firstResult, state Reason, used audit.
 		rec.Result = audit.Accept
 	}
 	var opens *window
+	if relied(rec) {
+		g.books.used(rec.Exception, now)
+	}
 	if listed && reason == ReasonOK {
 		grant.Factors = slices.Clone(rec.Factors)
-		if opens = g.windowOf(a, joined(e.profile.groups, first.groups), pol, now); opens != nil {
+		if grant.Exception != "" {
+			opens = nil // what is not two kinds proves nothing to others
+		} else if opens = g.windowOf(a, joined(e.profile.groups, first.groups), pol, now); opens != nil {
 			opens.person, opens.factors, opens.groups, opens.turn = e.name, grant.Factors, first.groups, g.windows.turn(e.name)
 		}
 	}
@@ -418,35 +423,54 @@ func (g *Gate) judge(a *Attempt, rec *audit.Record, e *entry, stranger bool, fir
 	if barred != ReasonOK {
 		return barred, Grant{}
 	}
-	if first.reason != ReasonOK {
-		if !first.counted && (first.reason == ReasonPasswordWrong || first.reason == ReasonPasswordUnset) {
+	verdict := g.permit(pol, policy.Request{
+		Person: e.name, Groups: joined(e.profile.groups, first.groups), System: a.System.Name, Tags: a.System.Tags,
+		Source: a.Source.Addr(), Protocol: a.Protocol, Capability: a.Capability, Proved: kinds,
+	}, now)
+	// An exception lets a factor be missing that it does not ask for. One that was typed, and is wrong, refuses all the same.
+	waived := verdict.Effect == policy.Allow && verdict.Exception != ""
+	if first.reason == ReasonPasswordMissing || code.reason == ReasonCodeMissing || code.reason == ReasonNoToken {
+		if strings.HasPrefix(string(verdict.Reason), "exception_") && (first.reason == ReasonOK || first.reason == ReasonPasswordMissing) {
+			nameVerdict(rec, &verdict)
+			return Reason(verdict.Reason), Grant{}
+		}
+	}
+	if first.reason != ReasonOK && !(waived && first.reason == ReasonPasswordMissing) {
+		guessed := first.reason == ReasonPasswordWrong || first.reason == ReasonPasswordUnset
+		if first.reason == ReasonPasswordMissing && g.books.at(now) != nil { // an exception may do without it: then the code is what counts
+			if code.reason == ReasonCodeReused {
+				return ReasonCodeReused, Grant{}
+			}
+			guessed = code.reason == ReasonCodeWrong
+		}
+		if !first.counted && guessed {
 			e.fail(rec, now, pol)
 		}
 		return first.reason, Grant{}
 	}
-	if code.reason != ReasonOK {
+	uncoded := waived && (code.reason == ReasonCodeMissing || code.reason == ReasonNoToken)
+	if code.reason != ReasonOK && !uncoded {
 		if code.reason == ReasonCodeWrong {
 			e.fail(rec, now, pol)
 		}
 		return code.reason, Grant{}
 	}
-	verdict := g.permit(pol, joined(e.profile.groups, first.groups), a.System, a.Capability, kinds)
-	if verdict.Rule != nil {
-		rec.Rule, rec.Exception = verdict.Rule.Name, verdict.Rule.Exception
-	}
+	nameVerdict(rec, &verdict)
 	if verdict.Effect != policy.Allow {
 		return Reason(verdict.Reason), Grant{}
 	}
 
-	grant := grantOf(e.name, a.ID, verdict.Rule)
+	grant := e.grantOf(a.ID, &verdict, now)
 	grant.directory = first.groups
 	if repeated {
 		return ReasonRepeated, grant
 	}
-	d := &e.devices[code.device]
-	d.last, d.accepted = code.step, acceptedAt(now, as)
-	d.accepted.own = true
-	rec.Effects = append(rec.Effects, EffectStep(code.token, code.step))
+	if !uncoded {
+		d := &e.devices[code.device]
+		d.last, d.accepted = code.step, acceptedAt(now, as)
+		d.accepted.own = true
+		rec.Effects = append(rec.Effects, EffectStep(code.token, code.step))
+	}
 	if e.locked != nil {
 		st := pol.Settings.Lock.Succeeded(*e.locked)
 		e.setThrottle(st)
@@ -463,23 +487,49 @@ func joined(own, directory []string) []string {
 	return append(slices.Clip(own), directory...)
 }
 
-func grantOf(person, attempt string, rule *policy.Rule) Grant {
-	gr := Grant{Person: person, Attempt: attempt}
-	if rule != nil {
+// nameVerdict says in a record what decided.
+func nameVerdict(rec *audit.Record, v *policy.Verdict) {
+	rec.Exception = v.Exception
+	if v.Rule != nil {
+		rec.Rule = v.Rule.Name
+		if rec.Exception == "" && strings.HasPrefix(string(v.Reason), "exception_") {
+			rec.Exception = v.Rule.Exception // which would have been needed
+		}
+	}
+	if v.Grant != "" {
+		rec.Detail = append(rec.Detail, audit.Detail{Key: detailGrant, Value: v.Grant})
+	}
+}
+
+// grantOf makes the grant of a verdict that allows. The caller holds e.mu.
+func (e *entry) grantOf(attempt string, v *policy.Verdict, now time.Time) Grant {
+	gr := Grant{Person: e.name, Attempt: attempt, Exception: v.Exception}
+	if rule := v.Rule; rule != nil {
 		gr.Rule, gr.Idle, gr.Max, gr.Lock, gr.Record = rule.Name, rule.Idle, rule.Max, rule.Lock, rule.Record
+	}
+	if left := v.Until.Sub(now); !v.Until.IsZero() && (gr.Max == 0 || left < gr.Max) {
+		gr.Max = left
+	}
+	if e.profile.kind == BreakGlass {
+		gr.Emergency, gr.Record = true, true
+		if gr.Max == 0 || gr.Max > MaxEmergency {
+			gr.Max = MaxEmergency
+		}
 	}
 	return gr
 }
 
+// MaxEmergency is how long a session of a break-glass identity lasts at most, whatever its rule says.
+const MaxEmergency = 4 * time.Hour
+
 // permit asks the rules. A login to the gateway itself (no system) is for those whom some rule lets do something
 // over SSH, with two kinds proved; each target is then asked for by Access.
-func (g *Gate) permit(pol *Policy, groups []string, sys System, c policy.Capability, kinds []policy.Kind) policy.Verdict {
-	if sys.Name == "" {
-		return pol.Rules.DecideGateway(groups, kinds)
+func (g *Gate) permit(pol *Policy, r policy.Request, now time.Time) policy.Verdict {
+	r.Register = g.books.at(now)
+	if r.System == "" {
+		return pol.Rules.DecideGateway(r)
 	}
-	return pol.Rules.Decide(policy.Request{
-		Groups: groups, System: sys.Name, Tags: sys.Tags, Capability: c, Proved: kinds, ExceptionLive: g.exceptionLive,
-	})
+	return pol.Rules.Decide(r)
 }
 
 // settle waits for the record and makes the outcome of it.

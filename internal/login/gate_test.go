@@ -60,7 +60,8 @@ func TestDecide(t *testing.T) {
 		{"no rule", func(_ *bench, a *Attempt) { a.System = System{Name: "pacs"} }, ReasonNoRule},
 		{"not permitted there", func(_ *bench, a *Attempt) { a.Capability = policy.Exec }, ReasonCapability},
 		{"exception that is not live", func(_ *bench, a *Attempt) {
-			a.Name, a.Password, a.Code, a.System = "bob", NewSecret("abracadabra"), hotp(0), System{Name: "lab"}
+			a.Name, a.Password, a.Code, a.System = "bob", Secret{}, hotp(0), System{Name: "lab"}
+			a.Proofs = []Proof{{policy.Have, "key", "SHA256:x"}}
 		}, ReasonException},
 		{"directory down", func(b *bench, _ *Attempt) { b.first.broken = ErrUnavailable }, ReasonDirectoryDown},
 		{"directory broken in a new way", func(b *bench, _ *Attempt) { b.first.broken = errors.New("?") }, ReasonDirectoryDown},

@@ -88,7 +88,10 @@ type Grant struct {
 	Max     time.Duration
 	Lock    time.Duration // a terminal is locked when nothing was typed for this long; zero: never
 	Record  bool          // the rule requires a recording (P10)
-	Factors []audit.Factor
+
+	Exception string // the entry of the register that it relies on; empty: two kinds were proved
+	Emergency bool   // a break-glass identity's: he says why, before anything is opened
+	Factors   []audit.Factor
 
 	Bound *Binding // of a service identity: the one thing that it may do; nil: a person's
 

@@ -1,6 +1,7 @@
 package login
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strconv"
@@ -111,6 +112,11 @@ func (g *Gate) Access(_ context.Context, gr Grant, a Attempt) Outcome {
 	if reason == ReasonOK {
 		rec.Result = audit.Accept
 	}
+	g.pause.RLock()
+	defer g.pause.RUnlock()
+	if relied(rec) {
+		g.books.used(rec.Exception, now)
+	}
 	grant.Session = session
 	g.log.Submit(&d.pending, rec, nil)
 	o := g.settle(&d.pending, reason, grant)
@@ -159,10 +165,11 @@ func (g *Gate) judgeAccess(rec *audit.Record, e *entry, gr Grant, a *Attempt, po
 			kinds = append(kinds, policy.Kind(f.Kind))
 		}
 	}
-	verdict := g.permit(pol, joined(who.groups, gr.directory), a.System, a.Capability, kinds)
-	if verdict.Rule != nil {
-		rec.Rule, rec.Exception = verdict.Rule.Name, verdict.Rule.Exception
-	}
+	verdict := g.permit(pol, policy.Request{
+		Person: e.name, Groups: joined(who.groups, gr.directory), System: a.System.Name, Tags: a.System.Tags,
+		Source: a.Source.Addr(), Protocol: cmp.Or(a.Protocol, "ssh"), Capability: a.Capability, Proved: kinds,
+	}, now)
+	nameVerdict(rec, &verdict)
 	if verdict.Effect != policy.Allow {
 		return Reason(verdict.Reason), Grant{}
 	}
@@ -175,7 +182,9 @@ func (g *Gate) judgeAccess(rec *audit.Record, e *entry, gr Grant, a *Attempt, po
 	if gr.Bound != nil && (a.System.Name != gr.Bound.Target || a.Capability != MayExec) {
 		return ReasonBinding, Grant{}
 	}
-	grant := grantOf(gr.Person, gr.Attempt, verdict.Rule)
+	e.mu.Lock()
+	grant := e.grantOf(gr.Attempt, &verdict, now)
+	e.mu.Unlock()
 	grant.Bound = gr.Bound
 	grant.Factors, grant.directory, grant.window, grant.stepped = slices.Clone(gr.Factors), gr.directory, gr.window, gr.stepped
 	return ReasonOK, grant
@@ -201,6 +210,7 @@ func (g *Gate) note(ev Event) (audit.Receipt, error) {
 		if rec.Rule == "" {
 			rec.Rule = gr.Rule
 		}
+		rec.Exception = gr.Exception
 	}
 	for _, d := range ev.Detail {
 		rec.Detail = append(rec.Detail, audit.Detail{Key: d.Key, Value: d.Value})
@@ -255,9 +265,6 @@ func (g *Gate) Standing(name string) Standing {
 	return s
 }
 
-// ExceptionLive tells whether an entry of the exception register is in force.
-func (g *Gate) ExceptionLive(id string) bool { return g.exceptionLive(id) }
-
 // MustRecord tells whether the rule that decides about a system requires that its sessions are recorded. It opens nothing.
 func (g *Gate) MustRecord(gr Grant, sys System) bool {
 	e := g.roster.find(gr.Person)
@@ -265,8 +272,8 @@ func (g *Gate) MustRecord(gr Grant, sys System) bool {
 		return true
 	}
 	e.mu.Lock()
-	groups := joined(e.profile.groups, gr.directory)
+	groups, emergency := joined(e.profile.groups, gr.directory), e.profile.kind == BreakGlass
 	e.mu.Unlock()
 	rule := g.policy.Load().Rules.Find(groups, sys.Name, sys.Tags)
-	return rule == nil || rule.Record
+	return rule == nil || rule.Record || emergency
 }

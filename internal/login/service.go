@@ -68,16 +68,14 @@ func (g *Gate) Serve(_ context.Context, a Attempt) Outcome {
 			reason = ReasonBinding
 		default:
 			v := pol.Rules.Decide(policy.Request{
-				Groups: who.groups, System: a.System.Name, Tags: a.System.Tags, Capability: MayExec, Proved: []policy.Kind{policy.Have},
-				ExceptionLive: g.exceptionLive,
+				Person: e.name, Groups: who.groups, System: a.System.Name, Tags: a.System.Tags, Source: a.Source.Addr(), Protocol: a.Protocol,
+				Capability: MayExec, Proved: []policy.Kind{policy.Have}, Register: g.books.at(now),
 			})
-			if v.Rule != nil {
-				rec.Rule, rec.Exception = v.Rule.Name, v.Rule.Exception
-			}
+			nameVerdict(rec, &v)
 			reason = Reason(v.Reason)
 			if v.Effect == policy.Allow {
 				reason = ReasonOK
-				grant = Grant{Person: e.name, Attempt: a.ID, Factors: slices.Clone(rec.Factors), Bound: bound}
+				grant = Grant{Person: e.name, Attempt: a.ID, Factors: slices.Clone(rec.Factors), Bound: bound, Exception: v.Exception}
 			}
 		}
 	}

@@ -3,6 +3,7 @@ package login
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -76,7 +77,8 @@ type snapshot struct {
 	Failures map[string]throttle.State // by person
 	Used     []audit.Effect
 	Sessions []Session
-	Carried  []carried `json:",omitempty"`
+	Carried  []carried               `json:",omitempty"`
+	Relied   map[string]ExceptionUse `json:",omitempty"` // by exception
 }
 
 // Restore sets the state from a snapshot's bytes, before Replay and before LoadPerson.
@@ -97,6 +99,7 @@ func (g *Gate) Restore(state []byte) error {
 	for _, c := range s.Carried {
 		g.windows.carry(c)
 	}
+	maps.Copy(g.books.uses, s.Relied)
 	for i := range s.Sessions {
 		g.sessions.put(&s.Sessions[i])
 	}
@@ -116,6 +119,9 @@ func (g *Gate) Replay(rec *audit.Record) error {
 		g.sessions.mu.Lock()
 		g.sessions.apply(rec)
 		g.sessions.mu.Unlock()
+	}
+	if relied(rec) {
+		g.books.used(rec.Exception, rec.Time)
 	}
 	if rec.Change != "" && rec.Change != audit.None {
 		g.windows.drop(rec.Person) // as it was when the change was made
@@ -159,6 +165,7 @@ func (g *Gate) replayUsed(x audit.Effect, now time.Time) error {
 func (g *Gate) Apply(c Change) {
 	g.roster.apply(c)
 	g.vault.apply(c)
+	g.books.apply(c)
 }
 
 // Commit carries out an admin verb: the record with the sealed change first, then the change in the store, then in
@@ -232,7 +239,7 @@ func (g *Gate) Snapshot(write func(state []byte) error) error {
 		e.mu.Unlock()
 	}
 	r.mu.RUnlock()
-	s.Carried = g.windows.carriedNow(g.now())
+	s.Carried, s.Relied = g.windows.carriedNow(g.now()), g.ExceptionUses()
 	state, err := json.Marshal(s)
 	if err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"sallyport/internal/policy"
+	"sallyport/internal/policy/register"
 	"sallyport/otp"
 )
 
@@ -66,6 +67,14 @@ type Person struct {
 	Until    time.Time  `json:"until,omitzero"`         // zero: no end
 	First    string     `json:"first_factor,omitempty"` // local, ldap, radius; empty: what most people have
 	Created  time.Time  `json:"created,omitzero"`
+
+	// What the gateway does not judge by, and auditors ask for.
+	FullName string        `json:"full_name,omitempty"`
+	Mail     string        `json:"mail,omitempty"`
+	Company  string        `json:"company,omitempty"` // a supplier's
+	Sponsor  string        `json:"sponsor,omitempty"` // the member of staff who answers for a supplier's engineer
+	Owner    string        `json:"owner,omitempty"`   // who answers for a service identity or a break-glass one
+	Contract register.Date `json:"contract_end,omitzero"`
 }
 
 // TokenState is where an enrolled token is in its life.
@@ -117,6 +126,10 @@ type Change struct {
 	PutCredential    *Credential   `json:"put_credential,omitempty"`
 	DeleteCredential *CredentialID `json:"delete_credential,omitempty"`
 
+	PutException   *Exception   `json:"put_exception,omitempty"` // one more version; none is ever overwritten
+	PutGrant       *TimedGrant  `json:"put_grant,omitempty"`
+	PutAttestation *Attestation `json:"put_attestation,omitempty"`
+
 	All []Change `json:"all,omitempty"` // further changes, in order and together: whole or not at all
 }
 
@@ -124,7 +137,8 @@ type Change struct {
 func (c Change) Empty() bool {
 	return c.PutPerson == nil && c.SetPassword == nil && c.PutToken == nil && c.PutKey == nil &&
 		c.DeletePerson == "" && c.DeleteToken == "" && c.DeleteKey == "" &&
-		c.PutHostKey == nil && c.DeleteHostKey == nil && c.PutCredential == nil && c.DeleteCredential == nil && len(c.All) == 0
+		c.PutHostKey == nil && c.DeleteHostKey == nil && c.PutCredential == nil && c.DeleteCredential == nil &&
+		c.PutException == nil && c.PutGrant == nil && c.PutAttestation == nil && len(c.All) == 0
 }
 
 // Password is a person's local password as an argon2id PHC string.
@@ -212,6 +226,8 @@ const (
 	ReasonCapability      Reason = "capability_not_permitted"
 	ReasonFactors         Reason = "factors_insufficient"
 	ReasonException       Reason = "exception_not_live"
+	ReasonExceptionScope  Reason = "exception_out_of_scope"
+	ReasonGrant           Reason = "grant_not_live"
 	ReasonRecording       Reason = "recording_unavailable"
 	ReasonNoTarget        Reason = "unknown_target"
 	ReasonFurther         Reason = "further_question"

@@ -43,6 +43,6 @@ const (
 )
 
 // Preview tells what the rules in force would say of somebody in these groups, for `explain`. It opens nothing.
-func (g *Gate) Preview(groups []string, sys System, c Capability, proved []Kind) policy.Verdict {
-	return g.permit(g.policy.Load(), groups, sys, c, proved)
+func (g *Gate) Preview(r Request) policy.Verdict {
+	return g.permit(g.policy.Load(), r, g.now())
 }

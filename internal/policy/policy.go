@@ -6,6 +6,11 @@
 // refuses; later rules are not asked. Where no rule matches, nobody passes.
 package policy
 
+import (
+	"net/netip"
+	"time"
+)
+
 // Kind is a kind of factor: what a person knows, has or is.
 type Kind string
 
@@ -87,24 +92,49 @@ const (
 	CapabilityDenied    Reason = "capability_not_permitted"
 	FactorsInsufficient Reason = "factors_insufficient"
 	ExceptionNotLive    Reason = "exception_not_live"
+	ExceptionExpired    Reason = "exception_expired"
+	ExceptionUnreviewed Reason = "exception_unreviewed"
+	ExceptionScope      Reason = "exception_out_of_scope"
+	GrantNotLive        Reason = "grant_not_live"
 )
 
 // Request is what is asked: may a person of these groups, having proved these kinds, do this at that system?
 type Request struct {
+	Person     string
 	Groups     []string
 	System     string
 	Tags       []string // of the system
+	Source     netip.Addr
+	Protocol   string
 	Capability Capability
-	Proved     []Kind // one for each factor proved; two codes from two devices are two
-	// ExceptionLive tells whether an entry of the exception register is in force now. Nil: none is.
-	ExceptionLive func(id string) bool
+	Proved     []Kind   // one for each factor proved; two codes from two devices are two
+	Register   Register // nil: it is empty
+}
+
+// Register is the exceptions and grants that are in force now. It is asked concurrently, and doesn't keep the request.
+type Register interface {
+	// Exception answers OK when the entry is in force and covers the request, and why not otherwise.
+	Exception(id string, r *Request) Reason
+	// Grant returns the grant that covers the request and lasts longest, and its end; id is empty where there is none.
+	Grant(r *Request) (id string, until time.Time)
+}
+
+// exception asks the request's register.
+func (r *Request) exception(id string) Reason {
+	if r.Register == nil || id == "" {
+		return ExceptionNotLive
+	}
+	return r.Register.Exception(id, r)
 }
 
 // Verdict is the answer. The zero value denies.
 type Verdict struct {
-	Effect Effect
-	Rule   *Rule // the rule that decided, or nil; not to be changed
-	Reason Reason
+	Effect    Effect
+	Rule      *Rule // the rule that decided, or nil; not to be changed
+	Reason    Reason
+	Exception string    // the entry of the register that it relied on; empty: none, since two kinds were proved
+	Grant     string    // the grant that it relied on
+	Until     time.Time // the end of that grant
 }
 
 // Decide answers r by the first rule that matches its groups and its system.
@@ -116,38 +146,64 @@ func (rs Rules) Decide(r Request) Verdict {
 	if !rule.permits(r.Capability) {
 		return Verdict{Rule: rule, Reason: CapabilityDenied}
 	}
-	excepted := rule.Exception != ""
-	if excepted && (r.ExceptionLive == nil || !r.ExceptionLive(rule.Exception)) {
-		return Verdict{Rule: rule, Reason: ExceptionNotLive}
+	v := Verdict{Rule: rule}
+	if rule.Grant {
+		if v.Grant, v.Until = r.grant(); v.Grant == "" {
+			return Verdict{Rule: rule, Reason: GrantNotLive}
+		}
 	}
 	proved := tallyOf(r.Proved)
 	if !proved.covers(rule.needs()) {
 		return Verdict{Rule: rule, Reason: FactorsInsufficient}
 	}
-	// P1, whatever the rule says: Validate refuses such a rule, but this is the last door.
-	if proved.kinds() < 2 && !excepted {
-		return Verdict{Rule: rule, Reason: FactorsInsufficient}
+	// P1, whatever the rule says: Validate refuses a rule that needs less without an exception, but this is the last door.
+	if proved.kinds() < 2 {
+		if rule.Exception == "" {
+			return Verdict{Rule: rule, Reason: FactorsInsufficient}
+		}
+		if why := r.exception(rule.Exception); why != OK {
+			return Verdict{Rule: rule, Reason: why}
+		}
+		v.Exception = rule.Exception
 	}
-	return Verdict{Effect: Allow, Rule: rule, Reason: OK}
+	v.Effect, v.Reason = Allow, OK
+	return v
+}
+
+func (r *Request) grant() (string, time.Time) {
+	if r.Register == nil {
+		return "", time.Time{}
+	}
+	return r.Register.Grant(r)
 }
 
 // DecideGateway answers a login to the gateway itself, before a system is chosen: it is for those whom some rule lets
-// do something over SSH, and takes two kinds of factor, without exceptions. It permits nothing at any system: each is
+// do something over SSH, and takes two kinds of factor, or an exception of such a rule. It permits nothing at any system: each is
 // decided by Decide when it is chosen. The verdict names no rule.
-func (rs Rules) DecideGateway(groups []string, proved []Kind) Verdict {
+func (rs Rules) DecideGateway(r Request) Verdict {
 	reason := NoRule
+	proved := tallyOf(r.Proved)
+	r.System, r.Tags = "", nil
 	for i := range rs {
-		if !rs[i].isFor(groups) {
+		rule := &rs[i]
+		if !rule.isFor(r.Groups) {
 			continue
 		}
-		if !rs[i].permitsSSH() {
-			reason = CapabilityDenied
+		if !rule.permitsSSH() {
+			if reason == NoRule {
+				reason = CapabilityDenied
+			}
 			continue
 		}
-		if tallyOf(proved).kinds() < 2 {
-			return Verdict{Reason: FactorsInsufficient}
+		if proved.kinds() >= 2 {
+			return Verdict{Effect: Allow, Reason: OK}
 		}
-		return Verdict{Effect: Allow, Reason: OK}
+		reason = FactorsInsufficient
+		if rule.Exception != "" && proved.covers(rule.needs()) {
+			if reason = r.exception(rule.Exception); reason == OK {
+				return Verdict{Effect: Allow, Reason: OK, Exception: rule.Exception}
+			}
+		}
 	}
 	return Verdict{Reason: reason}
 }
@@ -196,3 +252,6 @@ func (t tally) kinds() (n int) {
 	}
 	return n
 }
+
+// Covers tells whether what was proved holds all that is needed, one for each factor.
+func Covers(proved, need []Kind) bool { return tallyOf(proved).covers(tallyOf(need)) }

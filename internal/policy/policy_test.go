@@ -17,18 +17,32 @@ func rules() Rules {
 		{Name: "scanner", Groups: []string{"scanner"}, To: []string{"pacs"}, May: []Capability{SFTP}, Need: []Kind{Have, Have}, Exception: "EX-7"},
 		{Name: "suppliers", Groups: []string{"supplier"}, To: []string{Any}, May: []Capability{Shell}, Need: []Kind{Are, Have}},
 		{Name: "everybody", Groups: []string{Any}, To: []string{"vpn-leeds"}, May: []Capability{Login}},
+		{Name: "by grant", Groups: []string{"jobs"}, To: []string{"ct1", "ct2"}, May: []Capability{Shell}, Grant: true},
 	}
 }
 
-func live(ids ...string) func(string) bool {
-	return func(id string) bool { return slices.Contains(ids, id) }
+// live is a register of exceptions in force, and of a grant for each of its members that begins with a person's name.
+type live []string
+
+func (l live) Exception(id string, _ *Request) Reason {
+	if slices.Contains(l, id) {
+		return OK
+	}
+	return ExceptionNotLive
+}
+
+func (l live) Grant(r *Request) (string, time.Time) {
+	if slices.Contains(l, r.Person+"@"+r.System) {
+		return "GR-1", time.Unix(99, 0)
+	}
+	return "", time.Time{}
 }
 
 // P1: each row is one way to pass, or not to pass.
 func TestDecide(t *testing.T) {
 	two := []Kind{Know, Have}
 	network := Request{Groups: []string{"network"}, System: "leaf1", Tags: []string{"network"}, Capability: Shell, Proved: two}
-	scanner := Request{Groups: []string{"scanner"}, System: "pacs", Capability: SFTP, Proved: []Kind{Have, Have}, ExceptionLive: live("EX-7")}
+	scanner := Request{Groups: []string{"scanner"}, System: "pacs", Capability: SFTP, Proved: []Kind{Have, Have}, Register: live{"EX-7"}}
 	core := Request{Groups: []string{"core"}, System: "core-sw1", Tags: []string{"network"}, Capability: Shell, Proved: []Kind{Have, Know, Have}}
 	with := func(r Request, change func(*Request)) Request { change(&r); return r }
 
@@ -73,9 +87,13 @@ func TestDecide(t *testing.T) {
 		{"one device twice needed, once proved", with(core, func(r *Request) { r.Proved = []Kind{Know, Know, Have} }), "core team", FactorsInsufficient},
 		{"everybody needs two kinds, unsaid", Request{System: "vpn-leeds", Capability: Login, Proved: []Kind{Have, Have}}, "everybody", FactorsInsufficient},
 
-		{"exception over", with(scanner, func(r *Request) { r.ExceptionLive = live("EX-8") }), "scanner", ExceptionNotLive},
-		{"no register", with(scanner, func(r *Request) { r.ExceptionLive = nil }), "scanner", ExceptionNotLive},
-		{"exception over, two kinds proved", with(scanner, func(r *Request) { r.ExceptionLive, r.Proved = nil, []Kind{Know, Have, Have} }), "scanner", ExceptionNotLive},
+		{"exception over", with(scanner, func(r *Request) { r.Register = live{"EX-8"} }), "scanner", ExceptionNotLive},
+		{"no register", with(scanner, func(r *Request) { r.Register = nil }), "scanner", ExceptionNotLive},
+		{"two kinds proved need no exception", with(scanner, func(r *Request) { r.Register, r.Proved = nil, []Kind{Know, Have, Have} }), "scanner", OK},
+		{"a grant is asked for", Request{Person: "jones", Groups: []string{"jobs"}, System: "ct1", Capability: Shell, Proved: two, Register: live{"jones@ct2"}}, "by grant", GrantNotLive},
+		{"a grant, and no register", Request{Person: "jones", Groups: []string{"jobs"}, System: "ct1", Capability: Shell, Proved: two}, "by grant", GrantNotLive},
+		{"a grant is there", Request{Person: "jones", Groups: []string{"jobs"}, System: "ct1", Capability: Shell, Proved: two, Register: live{"jones@ct1"}}, "by grant", OK},
+		{"a grant is no factor", Request{Person: "jones", Groups: []string{"jobs"}, System: "ct1", Capability: Shell, Proved: two[:1], Register: live{"jones@ct1"}}, "by grant", FactorsInsufficient},
 		{"an exception is not a factor", with(scanner, func(r *Request) { r.Proved = []Kind{Have} }), "scanner", FactorsInsufficient},
 	}
 	rs := rules()
@@ -99,7 +117,7 @@ func TestZeroDenies(t *testing.T) {
 	if Allow.String() != "allow" || Effect(7).String() != "deny" {
 		t.Error("an effect has the wrong name")
 	}
-	all := Request{Groups: []string{"x"}, System: "y", Capability: Shell, Proved: []Kind{Know, Have, Are}, ExceptionLive: func(string) bool { return true }}
+	all := Request{Groups: []string{"x"}, System: "y", Capability: Shell, Proved: []Kind{Know, Have, Are}, Register: live{"EX-1"}}
 	for name, rs := range map[string]Rules{
 		"no rules":               nil,
 		"zero rule":              {{}},
@@ -125,7 +143,7 @@ func TestUnknownCapabilityDenies(t *testing.T) {
 			t.Errorf("%q: %v (%s)", c, v.Effect, v.Reason)
 		}
 	}
-	if v := rs.DecideGateway(nil, []Kind{Know, Have}); v.Effect != Deny || v.Reason != CapabilityDenied {
+	if v := rs.DecideGateway(Request{Proved: []Kind{Know, Have}}); v.Effect != Deny || v.Reason != CapabilityDenied {
 		t.Errorf("the gateway: %v (%s)", v.Effect, v.Reason)
 	}
 }
@@ -157,7 +175,9 @@ func TestDecideNeverPassesOneKind(t *testing.T) {
 		alive := rapid.Bool().Draw(t, "alive")
 		r := Request{
 			System: "s", Capability: Shell, Proved: rapid.SliceOfN(kinds, 0, 5).Draw(t, "proved"),
-			ExceptionLive: func(id string) bool { return alive && id == "EX-1" },
+		}
+		if alive {
+			r.Register = live{"EX-1"}
 		}
 		v := Rules{rule}.Decide(r)
 		if v.Effect != Allow {
@@ -185,8 +205,8 @@ func TestDecideNeverPassesOneKind(t *testing.T) {
 				t.Fatalf("passed with %v where %v are needed", r.Proved, rule.Need)
 			}
 		}
-		if g := (Rules{rule}).DecideGateway(nil, r.Proved); (g.Effect == Allow) != (len(different) >= 2) {
-			t.Fatalf("the gateway: %v with %v", g.Effect, r.Proved)
+		if g := (Rules{rule}).DecideGateway(r); (g.Effect == Allow) != (len(different) >= 2 || v.Exception != "") || (g.Exception != "") != (len(different) < 2) {
+			t.Fatalf("the gateway: %v with %v by %q", g.Effect, r.Proved, g.Exception)
 		}
 	})
 }
@@ -198,21 +218,24 @@ func TestDecideGateway(t *testing.T) {
 		groups []string
 		proved []Kind
 		reason Reason
+		live   live
 	}{
-		{"may use SSH", []string{"network"}, two, OK},
-		{"by a later rule", []string{"supplier"}, two, OK},
-		{"may use RADIUS only", []string{"finance"}, two, CapabilityDenied},
-		{"key and code", []string{"network"}, []Kind{Have, Have}, FactorsInsufficient},
-		{"nothing", []string{"network"}, nil, FactorsInsufficient},
-		{"an exception is for its system", []string{"scanner"}, []Kind{Have, Have}, FactorsInsufficient},
+		{"may use SSH", []string{"network"}, two, OK, nil},
+		{"by a later rule", []string{"supplier"}, two, OK, nil},
+		{"may use RADIUS only", []string{"finance"}, two, CapabilityDenied, nil},
+		{"key and code", []string{"network"}, []Kind{Have, Have}, FactorsInsufficient, nil},
+		{"nothing", []string{"network"}, nil, FactorsInsufficient, nil},
+		{"an exception that is not in force", []string{"scanner"}, []Kind{Have, Have}, ExceptionNotLive, live{"EX-8"}},
+		{"an exception", []string{"scanner"}, []Kind{Have, Have}, OK, live{"EX-7"}},
+		{"an exception is not a factor", []string{"scanner"}, []Kind{Have}, FactorsInsufficient, live{"EX-7"}},
 	}
 	for _, tt := range tests {
-		v := rules().DecideGateway(tt.groups, tt.proved)
+		v := rules().DecideGateway(Request{Groups: tt.groups, Proved: tt.proved, Register: tt.live})
 		if v.Reason != tt.reason || (v.Effect == Allow) != (tt.reason == OK) || v.Rule != nil {
 			t.Errorf("%s: %v (%s), want %s", tt.name, v.Effect, v.Reason, tt.reason)
 		}
 	}
-	if v := rules()[:4].DecideGateway([]string{"finance"}, two); v.Effect != Deny || v.Reason != NoRule {
+	if v := rules()[:4].DecideGateway(Request{Groups: []string{"finance"}, Proved: two}); v.Effect != Deny || v.Reason != NoRule {
 		t.Errorf("no rule: %v (%s)", v.Effect, v.Reason)
 	}
 }

@@ -22,9 +22,10 @@ type Rule struct {
 	May    []Capability
 	// Need is what must be proved: [know, have, have] takes two different things had. Empty means [know, have].
 	Need []Kind
-	// Exception is an entry of the exception register. A rule that names one decides only while it is in force; a rule
-	// that needs fewer than two kinds has to name one (P1).
+	// Exception is an entry of the exception register. Whoever proves fewer than two kinds passes only while it is in force
+	// and covers him; a rule that needs fewer than two kinds has to name one (P1).
 	Exception string
+	Grant     bool          // only people with a grant that is in force pass
 	Record    bool          // sessions are recorded or refused (P10)
 	StepUp    bool          // one more code opens a session at a target
 	Trust     Trust         // whether one login serves for further ones
@@ -84,8 +85,11 @@ func (r *Rule) isFor(groups []string) bool {
 	return false
 }
 
-func (r *Rule) isTo(system string, tags []string) bool {
-	for _, to := range r.To {
+func (r *Rule) isTo(system string, tags []string) bool { return Names(r.To, system, tags) }
+
+// Names tells whether a list of names, "tag:x" and Any names a system.
+func Names(list []string, system string, tags []string) bool {
+	for _, to := range list {
 		if to == Any {
 			return true
 		}

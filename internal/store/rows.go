@@ -81,11 +81,17 @@ func formatGroups(groups []string) string {
 
 // personMore is what of a person stands in the column of that name.
 type personMore struct {
-	First string `json:"first_factor,omitempty"`
+	First    string     `json:"first_factor,omitempty"`
+	FullName string     `json:"full_name,omitempty"`
+	Mail     string     `json:"mail,omitempty"`
+	Company  string     `json:"company,omitempty"`
+	Sponsor  string     `json:"sponsor,omitempty"`
+	Owner    string     `json:"owner,omitempty"`
+	Contract login.Date `json:"contract_end,omitzero"`
 }
 
 func formatMore(p *login.Person) string {
-	more := personMore{First: p.First}
+	more := personMore{p.First, p.FullName, p.Mail, p.Company, p.Sponsor, p.Owner, p.Contract}
 	if more == (personMore{}) {
 		return ""
 	}
@@ -104,7 +110,8 @@ func parseMore(text string, p *login.Person) error {
 	if err := json.Unmarshal([]byte(text), &more); err != nil {
 		return fmt.Errorf("%w: what else there is cannot be read: %w", ErrCorrupt, err)
 	}
-	p.First = more.First
+	p.First, p.FullName, p.Mail, p.Company, p.Sponsor, p.Owner, p.Contract =
+		more.First, more.FullName, more.Mail, more.Company, more.Sponsor, more.Owner, more.Contract
 	return nil
 }
 

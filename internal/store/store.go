@@ -320,6 +320,7 @@ func (s *Store) applyOne(ctx context.Context, tx *sql.Tx, n Numbered) error {
 		step(exec("delete person", sqlDeletePerson, c.DeletePerson)) // and all that hangs on it, by cascade
 	}
 	errs = append(errs, s.applyTarget(c, exec)...)
+	errs = append(errs, s.applyRegister(c, exec)...)
 	for _, further := range c.All {
 		step(s.applyOne(ctx, tx, Numbered{n.Seq, further}))
 	}
