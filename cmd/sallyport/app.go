@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -196,7 +197,7 @@ func openApp(ctx context.Context, cfg *config.Config, logger *slog.Logger, now f
 		},
 		Seal:   func(change []byte) []byte { return a.ring.Seal(changePurpose, "", change) },
 		System: a.findSystem, End: a.endSession, Change: a.change, Firsts: a.firsts,
-		Examine: a.examine, Directory: a.directoryGroups, Targets: targets{a},
+		Operator: a.operator, FourEyes: a.fourEyes, Examine: a.examine, Directory: a.directoryGroups, Targets: targets{a},
 	})
 	return a, nil
 }
@@ -378,17 +379,33 @@ const (
 // open gives a caller of verbs: the daemon's socket when one answers, else this process with the data folder. While
 // another command has the folder, it waits.
 func (c *cli) open(ctx context.Context) (admin.Caller, func() error, error) {
+	if _, named := c.env(socketEnv); named {
+		if caller, done, ok := c.dialOperators(nil); ok {
+			return caller, done, nil
+		}
+	}
 	cfg, err := c.load()
 	if err != nil {
 		if caller, done, ok := c.openDespite(); ok {
 			return caller, done, nil
 		}
-		return nil, nil, err
+		if errors.Is(err, fs.ErrPermission) {
+			if caller, done, ok := c.dialOperators(nil); ok {
+				return caller, done, nil
+			}
+		}
+		return nil, nil, noAccess(err)
 	}
 	tick := time.NewTicker(lockLook)
 	defer tick.Stop()
 	for deadline := time.Now().Add(lockPatience); ; {
 		caller, done, err := openOnce(ctx, cfg)
+		if errors.Is(err, fs.ErrPermission) {
+			if caller, done, ok := c.dialOperators(cfg); ok {
+				return caller, done, nil
+			}
+			return nil, nil, noAccess(err)
+		}
 		if !errors.Is(err, journal.ErrLocked) || time.Now().After(deadline) {
 			return caller, done, err
 		}
@@ -438,7 +455,7 @@ func openOnce(ctx context.Context, cfg *config.Config) (admin.Caller, func() err
 	if err != nil {
 		return nil, nil, err
 	}
-	caller := local{a.admin, admin.Actor{Name: admin.UserName(os.Getuid()), Road: "cli"}}
+	caller := local{a.admin, admin.Actor{Name: admin.UserName(os.Getuid()), Road: "cli", UID: os.Getuid()}}
 	return caller, a.close, nil
 }
 

@@ -36,6 +36,7 @@ func (f *filterFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.in.Source, "source", "", "only from this source `ADDRESS`")
 	cmd.Flags().StringVar(&f.in.Result, "result", "", "accept, reject, challenge, error or info")
 	cmd.Flags().IntVar(&f.in.Limit, "limit", 0, "the newest `N` only")
+	cmd.Flags().BoolVar(&f.in.NoReads, "no-reads", false, "leave out the records of who listed or looked up what (read.*)")
 	_ = cmd.RegisterFlagCompletionFunc("result", cobra.FixedCompletions([]string{"accept", "reject", "challenge", "error", "info"}, cobra.ShellCompDirectiveNoFileComp))
 }
 

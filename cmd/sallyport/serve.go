@@ -331,6 +331,9 @@ func (g *gateway) run(ctx context.Context, o serveOptions) error {
 		work.Go(func() error { return serveMetrics(workCtx, l, g.metrics, g.app) })
 	}
 	work.Go(func() error { return g.admin.Serve(workCtx, g.sockets.admin, 2*time.Second) })
+	if l := g.sockets.operators; l != nil {
+		work.Go(func() error { return g.admin.Serve(workCtx, l, 2*time.Second) })
+	}
 	work.Go(func() error { return g.upkeep(workCtx, o.hup) })
 	work.Go(func() error { return g.sweep(workCtx) })
 	if o.notify {

@@ -22,6 +22,7 @@ type sockets struct {
 	ssh        []net.Listener
 	metrics    net.Listener
 	admin      net.Listener
+	operators  net.Listener // nil: operators have none of their own
 	undo       []func() error
 	spares     spares
 }
@@ -175,7 +176,7 @@ func openSockets(cfg *config.Config, p paths, inherited *sockets) (_ *sockets, e
 			return nil, hintf("does something else listen there? ss -tlpn shows it", "metrics.listen: %w", err)
 		}
 	}
-	return s, errors.Join(s.spare(), s.openAdmin(p))
+	return s, errors.Join(s.spare(), s.openAdmin(p), s.openOperators(cfg.Operators.Socket))
 }
 
 // listenUDP returns what it has opened also with an error.
@@ -231,7 +232,7 @@ func (s *sockets) close() {
 	for _, conn := range slices.Concat(s.radius, s.accounting) {
 		conn.Close()
 	}
-	for _, l := range append(slices.Concat(s.ssh, s.radsec), s.metrics, s.admin) {
+	for _, l := range append(slices.Concat(s.ssh, s.radsec), s.metrics, s.admin, s.operators) {
 		if l != nil {
 			l.Close()
 		}

@@ -45,8 +45,11 @@ func refuse(hint, format string, args ...any) error {
 
 // Actor is who asked for a verb: an operating-system user, over which road.
 type Actor struct {
-	Name string // "root", "uid 1000"
+	Name string // "root", "uid 1000"; once he is admitted, the person at the gateway that he is, if he is one
 	Road string // "cli" in this process, "socket" from another
+	UID  int    // of the operating-system user; -1: not known
+	User string // his name there
+	Role Role   // once he is admitted
 }
 
 type actorKey struct{}
@@ -60,7 +63,7 @@ func actorOf(ctx context.Context) Actor {
 	if a, ok := ctx.Value(actorKey{}).(Actor); ok {
 		return a
 	}
-	return Actor{Name: "unknown", Road: "unknown"}
+	return Actor{Name: "unknown", Road: "unknown", UID: -1}
 }
 
 // Store is what the verbs read. It is called concurrently.
@@ -72,6 +75,9 @@ type Store interface {
 	TokensOf(ctx context.Context, person string) ([]login.Token, error)
 	KeysOf(ctx context.Context, person string) ([]login.Key, error)
 	PasswordHash(ctx context.Context, person string) (hash string, ok bool, err error)
+	Exceptions(ctx context.Context, fn func(login.Exception) error) error // every version
+	TimedGrants(ctx context.Context, fn func(login.TimedGrant) error) error
+	Attestations(ctx context.Context, fn func(login.Attestation) error) error
 	// Apply applies a change whose record has the number seq.
 	Apply(ctx context.Context, seq uint64, c login.Change) error
 }
@@ -108,6 +114,8 @@ type Options struct {
 	Firsts    func() []string                        // first factors that are configured
 	Examine   func(ExplainPacket) (Examined, error)  // takes a RADIUS packet apart; nil: that cannot be done here
 	Targets   Targets                                // nil: there are none
+	Operator  func(Actor) Actor                      // fills in who the actor is at the gateway, and his role; nil: everybody is an admin
+	FourEyes  func() bool                            // whether who approves must be another than who asks; nil: no
 	// Directory returns what somebody's directory knows of his groups; nil: the Gate's is asked.
 	Directory func(ctx context.Context, name string) (groups []string, asked bool, err error)
 }
@@ -117,6 +125,7 @@ type Service struct {
 	Options
 	verbs   map[string]verb
 	streams map[string]stream
+	duties  map[string]duty
 
 	mu sync.Mutex // serialises the verbs that change something
 
@@ -139,10 +148,16 @@ func New(o Options) *Service {
 	if o.Directory == nil {
 		o.Directory = o.Gate.DirectoryGroups
 	}
+	if o.Operator == nil {
+		o.Operator = func(a Actor) Actor { a.Role = RoleAdmin; return a }
+	}
+	if o.FourEyes == nil {
+		o.FourEyes = func() bool { return false }
+	}
 	if o.Targets == nil {
 		o.Targets = noTargets{}
 	}
-	s := &Service{Options: o, verbs: make(map[string]verb), streams: make(map[string]stream), alerts: make(map[string]time.Time)}
+	s := &Service{Options: o, verbs: make(map[string]verb), streams: make(map[string]stream), alerts: make(map[string]time.Time), duties: duties()}
 	s.userVerbs()
 	s.tokenVerbs()
 	s.keyVerbs()
@@ -152,6 +167,9 @@ func New(o Options) *Service {
 	s.recordingVerbs()
 	s.explainVerbs()
 	s.targetVerbs()
+	s.exceptionVerbs()
+	s.grantVerbs()
+	s.accessVerbs()
 	return s
 }
 
@@ -225,6 +243,10 @@ func (s *Service) call(ctx context.Context, name string, raw json.RawMessage) (a
 	if !ok {
 		return nil, refuse("the command and the daemon may be of different versions", "there is no verb %q here", name)
 	}
+	ctx, err := s.admit(ctx, name, raw)
+	if err != nil {
+		return nil, err
+	}
 	return fn(ctx, raw)
 }
 
@@ -241,6 +263,10 @@ func (s *Service) stream(ctx context.Context, name string, raw json.RawMessage, 
 	fn, ok := s.streams[name]
 	if !ok {
 		return refuse("the command and the daemon may be of different versions", "there is no verb %q here", name)
+	}
+	ctx, err := s.admit(ctx, name, raw)
+	if err != nil {
+		return err
 	}
 	return fn(ctx, raw, w)
 }
@@ -264,6 +290,7 @@ type change struct {
 	system  string       // empty: the gateway
 	class   string       // the system's
 	account string       // at the system
+	except  string       // the entry of the exception register that it is about
 	detail  []audit.Detail
 	effects []audit.Effect
 	factors []audit.Factor
@@ -276,9 +303,9 @@ func (s *Service) commit(ctx context.Context, c change) (Done, error) {
 	rec := &audit.Record{
 		Time: s.Now(), Event: c.event, Result: cmp.Or(c.result, audit.Info), Reason: string(cmp.Or(c.reason, login.ReasonOK)), Person: c.person,
 		PersonKind: string(c.kind), Login: c.person, Protocol: "admin", Source: actor.Road,
-		System: cmp.Or(c.system, login.GatewaySystem), Class: c.class, Account: c.account,
+		System: cmp.Or(c.system, login.GatewaySystem), Class: c.class, Account: c.account, Exception: c.except,
 		Factors: c.factors, Effects: c.effects,
-		Detail: append([]audit.Detail{{Key: "actor", Value: actor.Name}}, c.detail...),
+		Detail: append(actorDetail(actor), c.detail...),
 	}
 	var sealed []byte
 	if !c.what.Empty() {
@@ -299,14 +326,19 @@ func (s *Service) commit(ctx context.Context, c change) (Done, error) {
 
 // Record writes down something that is not a change of people: a reload, an export, a start.
 func (s *Service) Record(ctx context.Context, event string, result audit.Result, reason string, detail ...audit.Detail) error {
+	_, err := s.record(ctx, event, result, reason, detail...)
+	return err
+}
+
+func (s *Service) record(ctx context.Context, event string, result audit.Result, reason string, detail ...audit.Detail) (seq uint64, err error) {
 	actor := actorOf(ctx)
 	rec := &audit.Record{
 		Time: s.Now(), Event: event, Result: result, Reason: reason, Protocol: "admin", Source: actor.Road, System: login.GatewaySystem,
 		Person: "none", Login: "none",
-		Detail: append([]audit.Detail{{Key: "actor", Value: actor.Name}}, detail...),
+		Detail: append(actorDetail(actor), detail...),
 	}
-	_, err := s.Gate.Commit(rec, login.Change{}, nil, nil)
-	return err
+	receipt, err := s.Gate.Commit(rec, login.Change{}, nil, nil)
+	return receipt.Seq(), err
 }
 
 // person looks somebody up, or says that there is nobody.

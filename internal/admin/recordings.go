@@ -41,7 +41,7 @@ func (s *Service) recordReading(ctx context.Context, event string, p *PastSessio
 	_, err := s.Gate.Commit(&audit.Record{
 		Time: s.Now(), Event: event, Result: audit.Info, Reason: string(login.ReasonOK), Person: p.Person, Login: p.Person, Protocol: "admin",
 		Source: actor.Road, System: p.System, Account: p.Account, Session: p.ID, Attempt: p.Attempt,
-		Detail: []audit.Detail{{Key: "actor", Value: actor.Name}},
+		Detail: actorDetail(actor),
 	}, login.Change{}, nil, nil)
 	return err
 }

@@ -11,21 +11,26 @@ import (
 
 // AuditSearch is the input of audit.search. Records come oldest first; with a limit, the newest that many.
 type AuditSearch struct {
-	Person string    `json:"person,omitempty"`
-	System string    `json:"system,omitempty"`
-	Event  string    `json:"event,omitempty"`
-	Source string    `json:"source,omitempty"`
-	Result string    `json:"result,omitempty"`
-	Since  time.Time `json:"since,omitzero"`
-	Until  time.Time `json:"until,omitzero"`
-	Limit  int       `json:"limit,omitempty"`
+	Person  string    `json:"person,omitempty"`
+	System  string    `json:"system,omitempty"`
+	Event   string    `json:"event,omitempty"`
+	Source  string    `json:"source,omitempty"`
+	Result  string    `json:"result,omitempty"`
+	Since   time.Time `json:"since,omitzero"`
+	Until   time.Time `json:"until,omitzero"`
+	Limit   int       `json:"limit,omitempty"`
+	NoReads bool      `json:"no_reads,omitempty"` // leave out those that tell who read what
 }
 
 func (a AuditSearch) filter() audit.Filter {
-	return audit.Filter{
+	f := audit.Filter{
 		Person: a.Person, System: a.System, Event: a.Event, Source: a.Source, Result: audit.Result(a.Result),
 		Since: a.Since, Until: a.Until, Limit: a.Limit,
 	}
+	if a.NoReads {
+		f.Except = []string{EventRead, "audit.search", "audit.tail"}
+	}
+	return f
 }
 
 // Checkpoint is the answer of audit.checkpoint and audit.public-key.
@@ -58,7 +63,9 @@ func (s *Service) auditSearch(ctx context.Context, in AuditSearch, w io.Writer) 
 		return refuse("leave --limit out for all", "the limit is %d", in.Limit)
 	}
 	b := bufio.NewWriter(w)
-	err := s.Finder.Find(ctx, in.filter(), func(rec *audit.Record) error {
+	f := in.filter()
+	f.Before = readSeq(ctx) // what it finds does not hold itself
+	err := s.Finder.Find(ctx, f, func(rec *audit.Record) error {
 		b.Write(rec.AppendJSON(nil))
 		return b.WriteByte('\n')
 	})

@@ -27,6 +27,8 @@ const (
 	WhyRemoved  = "person_removed"
 	WhyRevoked  = "token_revoked"
 	WhyExpired  = "person_expired"
+
+	WhyException = "exception_over"
 )
 
 // EndedSession is what came of ending a session.
@@ -147,7 +149,7 @@ func (s *Service) sessionRecord(ctx context.Context, l login.Session, event, ans
 	rec := &audit.Record{
 		Time: s.Now(), Event: event, Result: audit.Info, Person: l.Person, Login: l.Person, Protocol: l.Protocol,
 		Source: actor.Road, System: l.System, Account: l.Account, Session: l.ID, Attempt: l.Attempt,
-		Detail: []audit.Detail{{Key: "actor", Value: actor.Name}, {Key: "answer", Value: answer}},
+		Detail: append(actorDetail(actor), audit.Detail{Key: "answer", Value: answer}),
 	}
 	if !done {
 		rec.Result = audit.Error
@@ -206,15 +208,46 @@ const sweepTries = 3
 // silent is asked again the next times, and no more after sweepTries.
 func (s *Service) Sweep(ctx context.Context) ([]EndedSession, error) {
 	live := make(map[string]int)
-	done, err := s.endAll(ctx, WhyExpired, func(l login.Session) bool {
-		if s.Gate.Standing(l.Person).Reason != login.ReasonPersonExpired {
-			return false
+	over := func(is func(l login.Session) bool) func(login.Session) bool {
+		return func(l login.Session) bool {
+			if !is(l) {
+				return false
+			}
+			live[l.ID] = s.swept[l.ID] + 1
+			return live[l.ID] <= sweepTries
 		}
-		live[l.ID] = s.swept[l.ID] + 1
-		return live[l.ID] <= sweepTries
-	})
+	}
+	done, err := s.endAll(ctx, WhyExpired, over(func(l login.Session) bool {
+		return s.Gate.Standing(l.Person).Reason == login.ReasonPersonExpired
+	}))
+	lapsed, err2 := s.endAll(ctx, WhyGrant, over(func(l login.Session) bool { return live[l.ID] == 0 && s.lapsed(ctx, l) == login.ReasonGrant }))
+	excepted, err3 := s.endAll(ctx, WhyException, over(func(l login.Session) bool { return live[l.ID] == 0 && s.exceptionOver(ctx, l) }))
 	s.swept = live
-	return done, err
+	return append(append(done, lapsed...), excepted...), errors.Join(err, err2, err3)
+}
+
+// exceptionOver tells whether a session's login relied on an entry of the register that no longer holds. Only the record of the
+// login says so, and it is looked for only where the rule names an entry that does not hold.
+func (s *Service) exceptionOver(ctx context.Context, l login.Session) bool {
+	over := make(map[string]bool)
+	for _, r := range s.Gate.Policy().Rules {
+		if r.Exception == "" || l.Rule != "" && r.Name != l.Rule {
+			continue
+		}
+		if state, known := s.Gate.ExceptionState(r.Exception); !known || state != "live" {
+			over[r.Exception] = true
+		}
+	}
+	if len(over) == 0 {
+		return false
+	}
+	relied := false
+	f := audit.Filter{Person: l.Person, Result: audit.Accept, Since: l.Started.Add(-longestLogin), Until: l.Started.Add(slack)}
+	err := s.Finder.Find(ctx, f, func(rec *audit.Record) error {
+		relied = relied || rec.Attempt == l.Attempt && over[rec.Exception]
+		return nil
+	})
+	return err == nil && relied
 }
 
 // endSessionsOf ends what a person has open, after the verb that shut him out was carried out.

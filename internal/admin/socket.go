@@ -19,7 +19,8 @@ import (
 
 // The protocol of the socket: HTTP/1.1, POST /v1/call/VERB and /v1/stream/VERB with a JSON body. A call answers
 // {"result": ...} with 200 or {"error": {...}} with 422; a stream answers its bytes, and its error in a trailer.
-// Access to the socket is the file system's matter: it lies in the data folder, which is 0700.
+// Who may connect to a socket is the file system's matter: one lies in the data folder, which is 0700. Who may do what, the kernel's word
+// for who is at the other end decides, and the operators of the configuration.
 const (
 	callPath   = "/v1/call/"
 	streamPath = "/v1/stream/"
@@ -118,7 +119,7 @@ func (s *Service) Serve(ctx context.Context, l net.Listener, grace time.Duration
 
 // peer asks the kernel who is at the other end (SO_PEERCRED, unix(7)).
 func peer(c net.Conn) Actor {
-	a := Actor{Name: "unknown", Road: "socket"}
+	a := Actor{Name: "unknown", Road: "socket", UID: -1}
 	uc, ok := c.(*net.UnixConn)
 	if !ok {
 		return a
@@ -129,7 +130,8 @@ func peer(c net.Conn) Actor {
 	}
 	_ = raw.Control(func(fd uintptr) {
 		if cred, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
-			a.Name = UserName(int(cred.Uid))
+			a.UID, a.Name = int(cred.Uid), UserName(int(cred.Uid))
+			a.User = a.Name
 		}
 	})
 	return a

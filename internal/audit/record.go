@@ -325,14 +325,19 @@ type Filter struct {
 	Result  Result
 	Since   time.Time // the first moment
 	Until   time.Time // the first moment no more
+	Before  uint64    // the first number no more; 0: no bound
+	Except  []string  // events, or families of them, that are not wanted
 	Limit   int       // how many at most, 0: all; for the caller to count, Match does not look at it
 }
 
 // Match reports whether rec is wanted.
 func (f Filter) Match(rec *Record) bool {
 	is := func(want, have string) bool { return want == "" || want == have }
-	family := strings.HasPrefix(rec.Event, f.Event) && strings.HasPrefix(rec.Event[len(f.Event):], ".")
+	of := func(family string) bool {
+		rest, ok := strings.CutPrefix(rec.Event, family)
+		return ok && (rest == "" || rest[0] == '.')
+	}
 	return is(f.Person, rec.Person) && is(f.System, rec.System) && is(f.Source, rec.Source) && is(f.Session, rec.Session) &&
-		is(string(f.Result), string(rec.Result)) && (is(f.Event, rec.Event) || family) &&
+		is(string(f.Result), string(rec.Result)) && (f.Event == "" || of(f.Event)) && !slices.ContainsFunc(f.Except, of) && (f.Before == 0 || rec.Seq < f.Before) &&
 		(f.Since.IsZero() || !rec.Time.Before(f.Since)) && (f.Until.IsZero() || rec.Time.Before(f.Until))
 }

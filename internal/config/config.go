@@ -34,6 +34,9 @@ type (
 	Secret   = strict.Secret   // prints as "[secret]"
 )
 
+// ParseSpan reads a time span as the file has it: 90s, 15m, 12h, 30d, 1d12h.
+func ParseSpan(s string) (time.Duration, error) { return strict.ParseDuration(s) }
+
 // Config is one whole configuration, checked, with its defaults filled in.
 type Config struct {
 	File      string    `key:"-"` // as it was given
@@ -49,6 +52,7 @@ type Config struct {
 	Audit     Audit
 	Console   Console
 	Metrics   Metrics
+	Operators Operators
 
 	Warnings []Problem `key:"-"` // what may be meant, and should be known
 }

@@ -39,6 +39,7 @@ func root(r *strict.Reader, n *yaml.Node) *Config {
 	cfg.Audit = audit(b.Block("audit"))
 	cfg.Console.Listen = oneListener(b.Block("console"))
 	cfg.Metrics.Listen = oneListener(b.Block("metrics"))
+	cfg.Operators = operators(b.Block("operators"))
 	b.End()
 	return cfg
 }

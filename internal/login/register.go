@@ -17,9 +17,30 @@ type (
 	Exception   = register.Exception   // one version of an entry of the exception register
 	TimedGrant  = register.Grant       // access with a start, an end and a ticket
 	Attestation = register.Attestation // somebody's word that another's access is right
-	Date        = register.Date        // a day
-	Request     = policy.Request       // what the rules are asked
+	Approval    = register.Approval
+	Mitigation  = register.Mitigation
+	Review      = register.Review
+	Date        = register.Date  // a day
+	Request     = policy.Request // what the rules are asked
 )
+
+// DateOf is the day of a time, in UTC.
+func DateOf(t time.Time) Date { return register.DateOf(t) }
+
+// SameName reports whether two names are one person's, as far as names tell.
+func SameName(a, b string) bool { return register.Same(a, b) }
+
+// NextExceptionID and NextGrantID are the ids after those that there are.
+func NextExceptionID(have []string) string { return register.NextID(register.ExceptionPrefix, have) }
+func NextGrantID(have []string) string     { return register.NextID(register.GrantPrefix, have) }
+
+// ExceptionsAsOf returns, of versions, those that held at a time.
+func ExceptionsAsOf(versions []Exception, at time.Time) []Exception {
+	return register.AsOf(versions, at)
+}
+
+// AccessColour is how urgent a look at access is that was last looked at, or came to be, at a time.
+func AccessColour(since, now time.Time) string { return register.Colour(since, now) }
 
 // detailGrant names, in records, the grant that a decision relied on.
 const detailGrant = "grant"

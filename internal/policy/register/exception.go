@@ -12,7 +12,7 @@ import (
 )
 
 // MaxReview is the longest that an exception may go without a review: those of national policy are reviewed annually.
-const MaxReview = 366 * 24 * time.Hour
+const MaxReview = 367 * 24 * time.Hour // a year and a day, since the day of the review itself is still good
 
 // Scope is what an exception is about. An empty list admits all of its kind; People and Groups are one kind.
 type Scope struct {

@@ -38,7 +38,7 @@ func TestValidate(t *testing.T) {
 		"plan.owner":    func(x *Exception) { x.Plan.Owner = "" },
 		"plan.target":   func(x *Exception) { x.Plan.Target = Date{} },
 		"from, until":   func(x *Exception) { x.Until = x.From },
-		"next_review":   func(x *Exception) { x.Review = x.From.AddDate(1, 0, 2) },
+		"next_review":   func(x *Exception) { x.Review = x.From.AddDate(1, 0, 3) },
 		"scope:":        func(x *Exception) { x.Scope.Systems = nil },
 		"scope.factors": func(x *Exception) { x.Scope.Factors = nil },
 		"approval.body": func(x *Exception) { x.Approval.Body = "friends" },

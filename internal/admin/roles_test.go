@@ -1,0 +1,139 @@
+package admin
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"time"
+
+	"sallyport/internal/audit"
+)
+
+// Each verb has a row in the table of duties, so that none is open to a role by an oversight.
+func TestEveryVerbHasADuty(t *testing.T) {
+	d := newDesk(t)
+	table := duties()
+	for _, verb := range d.service.Verbs() {
+		if _, known := table[verb]; !known {
+			t.Errorf("%s: who may call it is not said in duties", verb)
+		}
+	}
+	for verb, duty := range table {
+		for _, role := range duty.roles {
+			if role == RoleAuditor && !duty.reads && !strings.HasPrefix(verb, "audit.") && !strings.HasPrefix(verb, "recording.") && verb != "session.show" && verb != "status" && !strings.HasPrefix(verb, "report.") {
+				t.Errorf("%s: an auditor could change something", verb)
+			}
+		}
+	}
+}
+
+// A role does what is its, and nothing else; what it tries beyond is on record.
+func TestRoles(t *testing.T) {
+	d := newDesk(t)
+	d.do("user.add", UserAdd{Name: "alice", Groups: []string{"network"}}, nil)
+	role := Role("")
+	d.service.Operator = func(a Actor) Actor { a.Name, a.User, a.Role = "jane.smith", "jsmith", role; return a }
+	for _, c := range []struct {
+		role Role
+		verb string
+		in   any
+		may  bool
+	}{
+		{"", "user.list", Empty{}, false},
+		{"owner", "user.list", Empty{}, false},
+		{RoleAuditor, "user.list", Empty{}, true},
+		{RoleAuditor, "exception.list", ExceptionList{}, true},
+		{RoleAuditor, "user.unlock", PersonIn{"alice"}, false},
+		{RoleAuditor, "user.add", UserAdd{Name: "mallory"}, false},
+		{RoleAuditor, "token.enrol", TokenEnrol{Person: "alice"}, false},
+		{RoleAuditor, "exception.approve", ExceptionApprove{ID: "EX-1"}, false},
+		{RoleAuditor, "grant.add", GrantAdd{Person: "alice"}, false},
+		{RoleAuditor, "target.credential", struct{}{}, false},
+		{RoleHelpDesk, "user.unlock", PersonIn{"alice"}, true},
+		{RoleHelpDesk, "user.set", UserSet{Name: "alice"}, false},
+		{RoleHelpDesk, "exception.add", ExceptionIn{}, false},
+		{RoleHelpDesk, "access.attest", AccessAttest{Person: "alice"}, false},
+		{RoleAdmin, "user.disable", PersonIn{"alice"}, true},
+	} {
+		role = c.role
+		n := len(d.allRecords())
+		err := d.service.Call(t.Context(), c.verb, c.in, nil)
+		recs := d.allRecords()[n:]
+		if (err == nil) != c.may || len(recs) != 1 {
+			t.Errorf("%s %s: %v, %d records", c.role, c.verb, err, len(recs))
+			continue
+		}
+		rec := recs[0]
+		if !c.may && (rec.Event != "admin.refused" || rec.Result != audit.Reject || recordDetail(rec, "verb") != c.verb) {
+			t.Errorf("%s %s: record %s %s", c.role, c.verb, rec.Event, rec.Result)
+		}
+		if recordDetail(rec, "actor") != "jane.smith" || recordDetail(rec, "actor_user") != "jsmith" || c.role != "" && recordDetail(rec, "role") != string(c.role) {
+			t.Errorf("%s %s: who it was: %+v", c.role, c.verb, rec.Detail)
+		}
+	}
+	role = RoleHelpDesk
+	if err := d.service.Stream(t.Context(), "audit.export", Empty{}, new(bytes.Buffer)); err == nil {
+		t.Error("the help desk exports the log")
+	}
+}
+
+// Who looked at what is a record, made before he sees it; what a search finds doesn't hold itself.
+func TestReadingIsRecorded(t *testing.T) {
+	d := newDesk(t)
+	d.do("user.add", UserAdd{Name: "alice", Groups: []string{"network"}}, nil)
+	var people []UserRow
+	d.do("user.list", Empty{}, &people)
+	all := d.allRecords()
+	if rec := all[len(all)-1]; rec.Event != "read.user.list" || rec.Result != audit.Info {
+		t.Errorf("record %+v", rec)
+	}
+	var out bytes.Buffer
+	for range 2 {
+		out.Reset()
+		if err := d.service.Stream(t.Context(), "audit.search", AuditSearch{Person: "none"}, &out); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := strings.Count(out.String(), `"event":"audit.search"`); n != 1 {
+		t.Errorf("the second search shows %d searches, want the first alone:\n%s", n, out.String())
+	}
+	out.Reset()
+	if err := d.service.Stream(t.Context(), "audit.search", AuditSearch{NoReads: true}, &out); err != nil || strings.Contains(out.String(), `"event":"read.`) || strings.Contains(out.String(), `"event":"audit.search"`) {
+		t.Errorf("%v:\n%s", err, out.String())
+	}
+	if err := d.log.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.service.Call(t.Context(), "user.list", Empty{}, &people); err == nil {
+		t.Error("people are listed although that cannot be recorded")
+	}
+}
+
+// Nobody approves for himself, and with four eyes not what he asked for, either.
+func TestFourEyes(t *testing.T) {
+	d := newDesk(t)
+	d.do("user.add", UserAdd{Name: "alice", Groups: []string{"network"}}, nil)
+	who, four := "alice", false
+	d.service.Operator = func(a Actor) Actor { a.Name, a.Role = who, RoleAdmin; return a }
+	d.service.FourEyes = func() bool { return four }
+	job := GrantAdd{Person: "alice", Systems: []string{"*"}, Until: time.Now().Add(1000 * time.Hour), Ticket: "CHG-1"}
+	d.refused("grant.add", job)
+	job.Approver = "bob"
+	d.refused("grant.add", job) // whatever name she enters
+	who, job.Approver = "bob", ""
+	d.do("grant.add", job, nil)
+	four = true
+	d.refused("grant.add", job)
+	job.AskOnly = true
+	var g GrantIs
+	d.do("grant.add", job, &g)
+	d.refused("grant.approve", GrantIn{ID: g.ID})
+	who = "alice"
+	d.refused("grant.approve", GrantIn{ID: g.ID})
+	who = "carol"
+	d.refused("grant.approve", GrantIn{ID: g.ID, By: "dave"}) // she looks with her own eyes
+	d.do("grant.approve", GrantIn{ID: g.ID}, &g)
+	if g.State != "live" || g.Approver != "carol" {
+		t.Errorf("%+v", g)
+	}
+}
