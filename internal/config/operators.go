@@ -16,6 +16,7 @@ type Operators struct {
 // Operator is one of them: an operating-system user or everybody in a group of them.
 type Operator struct {
 	Pos    `key:"-"`
+	Name   string // "user jsmith", "group dba"
 	User   string
 	Group  string
 	Person string // who that is at the gateway; empty: nobody
@@ -46,7 +47,7 @@ func operators(b *strict.Block) Operators {
 		if line, taken := seen[key]; taken {
 			in.Bad("user", "one role each", "%s is listed in line %d already", key, line)
 		}
-		seen[key] = op.Line
+		seen[key], op.Name = op.Line, key
 		in.End()
 		o.People = append(o.People, op)
 	}
