@@ -281,7 +281,7 @@ func (c *cli) completePeople(cmd *cobra.Command, args []string, _ string) ([]str
 }
 
 func (c *cli) tokenCommand() *cobra.Command {
-	return noun("token", "One-time-code devices", c.tokenEnrol(), c.tokenConfirm(), c.tokenList(), c.tokenRevoke())
+	return noun("token", "One-time-code devices", c.tokenEnrol(), c.tokenConfirm(), c.tokenList(), c.tokenRevoke(), c.tokenRecovery(), c.tokenResync())
 }
 
 func (c *cli) tokenEnrol() *cobra.Command {

@@ -167,6 +167,7 @@ func New(o Options) *Service {
 	s.recordingVerbs()
 	s.explainVerbs()
 	s.targetVerbs()
+	s.recoveryVerbs()
 	s.exceptionVerbs()
 	s.grantVerbs()
 	s.accessVerbs()

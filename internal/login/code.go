@@ -15,6 +15,8 @@ type codeResult struct {
 	token  string
 	method string
 	step   int64
+
+	recovery bool // a recovery code's: step is which one
 }
 
 func (c codeResult) factor(repeated bool) audit.Factor {
@@ -40,6 +42,11 @@ func (c codeResult) factor(repeated bool) audit.Factor {
 // e.mu.
 func (e *entry) matchCode(a *Attempt, now time.Time, s Settings, telling bool) codeResult {
 	worst := codeResult{reason: ReasonCodeWrong, method: "code"}
+	if a.CodeProof == nil && !a.Code.Empty() {
+		if r, ok := e.matchRecovery(a.Code.Reveal()); ok {
+			return r
+		}
+	}
 	var code string
 	switch {
 	case len(e.devices) == 0:
@@ -73,7 +80,7 @@ func (e *entry) matchCode(a *Attempt, now time.Time, s Settings, telling bool) c
 // one, so where time may tell, that is looked at first.
 func (d *device) match(code string, proof CodeProof, now time.Time, s Settings, telling bool) (step int64, ok bool) {
 	if telling {
-		likely := d.params.Around(now, 0)
+		likely := d.params.Around(d.at(now), 0)
 		if d.params.Type == otp.TypeHOTP {
 			likely = otp.Ahead(d.last, 1)
 		}
@@ -101,5 +108,5 @@ func (d *device) window(now time.Time, s Settings) otp.Window {
 		}
 		return w
 	}
-	return d.params.Around(now, s.Skew)
+	return d.params.Around(d.at(now), s.Skew)
 }

@@ -391,7 +391,7 @@ func (g *Gate) conclude(a *Attempt, first firstResult, state Reason, used audit.
 func (g *Gate) judge(a *Attempt, rec *audit.Record, e *entry, stranger bool, first firstResult, state Reason, as uint64, pol *Policy, now time.Time) (Reason, Grant) {
 	barred := e.barred(now, pol)
 	code := e.matchCode(a, now, pol.Settings, !stranger && state == ReasonOK && barred == ReasonOK && first.reason == ReasonOK)
-	repeated := code.reason == ReasonCodeReused && e.devices[code.device].repeats(code.step, as, now)
+	repeated := code.reason == ReasonCodeReused && !code.recovery && e.devices[code.device].repeats(code.step, as, now)
 	if repeated && (state == ReasonOK || state == ReasonStateUsed) {
 		code.reason, state = ReasonOK, ReasonOK
 	}
@@ -466,10 +466,9 @@ func (g *Gate) judge(a *Attempt, rec *audit.Record, e *entry, stranger bool, fir
 		return ReasonRepeated, grant
 	}
 	if !uncoded {
-		d := &e.devices[code.device]
-		d.last, d.accepted = code.step, acceptedAt(now, as)
-		d.accepted.own = true
-		rec.Effects = append(rec.Effects, EffectStep(code.token, code.step))
+		accepted := acceptedAt(now, as)
+		accepted.own = true
+		e.burn(rec, code, accepted)
 	}
 	if e.locked != nil {
 		st := pol.Settings.Lock.Succeeded(*e.locked)

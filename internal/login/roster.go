@@ -45,6 +45,8 @@ type device struct {
 	last   int64 // newest step or counter used, or neverUsed
 
 	accepted acceptance
+	drift    int16 // steps that its clock is ahead of ours
+	lean     int8  // logins in a row that were off the same way, see learn
 }
 
 // profile is what an operator says of a person. Most people share theirs; it is never changed in place.
@@ -67,6 +69,8 @@ type entry struct {
 	locked  *throttle.State // nil: no failures
 	devices []device
 	first   [1]device // the memory of devices, for those who have one
+
+	recovery *recoverySet // nil: none
 }
 
 func (e *entry) throttle() throttle.State {
@@ -87,6 +91,7 @@ func (e *entry) setThrottle(st throttle.State) {
 type usedStep struct {
 	step     int64
 	accepted acceptance
+	drift    int16
 }
 
 // roster is the people, tokens and keys that logins are judged against.
@@ -98,6 +103,7 @@ type roster struct {
 
 	// What replay said of people and tokens before the roster was loaded.
 	steps    map[string]usedStep
+	recovery map[string]uint16 // by token, codes that are used up
 	failures map[string]throttle.State
 
 	profiles map[string]*profile // those without times, one copy of each
@@ -125,6 +131,7 @@ func newRoster() *roster {
 		keys:     make(map[string]string),
 		bindings: make(map[string]*Binding),
 		steps:    make(map[string]usedStep),
+		recovery: make(map[string]uint16),
 		failures: make(map[string]throttle.State),
 		profiles: make(map[string]*profile),
 		params:   make(map[otp.Params]*otp.Params),
@@ -208,7 +215,7 @@ func (r *roster) change(c Change) {
 	if c.DeletePerson != "" {
 		if e := r.people[c.DeletePerson]; e != nil {
 			e.mu.Lock()
-			e.profile, e.devices = &profile{disabled: true}, nil // whoever already holds the entry finds it shut
+			e.profile, e.devices, e.recovery = &profile{disabled: true}, nil, nil // whoever already holds the entry finds it shut
 			e.mu.Unlock()
 			delete(r.people, c.DeletePerson)
 		}
@@ -271,16 +278,26 @@ func (r *roster) putToken(t Token) {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if t.Params.Type == otp.TypeRecovery {
+		set := &recoverySet{id: t.ID, kept: string(t.Seed), used: r.recovery[t.ID]}
+		if e.recovery != nil && e.recovery.id == t.ID {
+			set.used |= e.recovery.used
+		}
+		delete(r.recovery, t.ID)
+		e.recovery = set
+		return
+	}
 	text := r.keep(t.ID + string(t.Seed))
 	d := device{id: text[:len(t.ID)], params: r.paramsOf(t.Params), seed: text[len(t.ID):], last: neverUsed}
 	if used, ok := r.steps[t.ID]; ok {
-		d.last, d.accepted = used.step, used.accepted
+		d.last, d.accepted, d.drift = used.step, used.accepted, used.drift
 		delete(r.steps, t.ID)
 	}
 	if i := e.device(t.ID); i >= 0 {
 		if old := e.devices[i]; old.last > d.last {
 			d.last, d.accepted = old.last, old.accepted
 		}
+		d.drift = e.devices[i].drift
 		e.devices[i] = d
 		return
 	}
@@ -300,6 +317,9 @@ func (e *entry) dropDevice(id string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.devices = slices.DeleteFunc(e.devices, func(d device) bool { return d.id == id })
+	if e.recovery != nil && e.recovery.id == id {
+		e.recovery = nil
+	}
 }
 
 // effect applies what a record says that memory must know. It may be applied twice, in the log's order.
@@ -330,8 +350,40 @@ func (r *roster) effect(owner string, x audit.Effect, as uint64, at time.Time) {
 			}
 		}
 		if last, ok := r.steps[x.ID]; !ok || last.step < x.Value {
-			r.steps[x.ID] = usedStep{x.Value, acceptedAt(at, as)}
+			r.steps[x.ID] = usedStep{x.Value, acceptedAt(at, as), last.drift}
 		}
+	case effectDrift:
+		if e := r.people[owner]; e != nil {
+			e.mu.Lock()
+			i := e.device(x.ID)
+			if i >= 0 {
+				e.devices[i].drift, e.devices[i].lean = int16(x.Value), 0
+			}
+			e.mu.Unlock()
+			if i >= 0 {
+				return
+			}
+		}
+		used, ok := r.steps[x.ID]
+		if !ok {
+			used.step = neverUsed
+		}
+		used.drift = int16(x.Value)
+		r.steps[x.ID] = used
+	case effectRecovery:
+		bit := uint16(1) << (x.Value & 15)
+		if e := r.people[owner]; e != nil {
+			e.mu.Lock()
+			mine := e.recovery != nil && e.recovery.id == x.ID
+			if mine {
+				e.recovery.used |= bit
+			}
+			e.mu.Unlock()
+			if mine {
+				return
+			}
+		}
+		r.recovery[x.ID] |= bit
 	}
 }
 

@@ -79,6 +79,8 @@ type snapshot struct {
 	Sessions []Session
 	Carried  []carried               `json:",omitempty"`
 	Relied   map[string]ExceptionUse `json:",omitempty"` // by exception
+	Drift    map[string]int16        `json:",omitempty"` // by token
+	Recovery map[string]uint16       `json:",omitempty"` // by token, codes that are used up
 }
 
 // Restore sets the state from a snapshot's bytes, before Replay and before LoadPerson.
@@ -91,8 +93,14 @@ func (g *Gate) Restore(state []byte) error {
 		return fmt.Errorf("snapshot of the gate's state has version %d, want 1", s.Version)
 	}
 	for id, step := range s.Steps {
-		g.roster.steps[id] = usedStep{step, s.Accepted[id]}
+		g.roster.steps[id] = usedStep{step, s.Accepted[id], s.Drift[id]}
 	}
+	for id, drift := range s.Drift {
+		if _, ok := s.Steps[id]; !ok {
+			g.roster.steps[id] = usedStep{step: neverUsed, drift: drift}
+		}
+	}
+	maps.Copy(g.roster.recovery, s.Recovery)
 	for person, st := range s.Failures {
 		g.roster.failures[person] = st
 	}
@@ -210,7 +218,7 @@ func (g *Gate) Snapshot(write func(state []byte) error) error {
 	if _, err := g.log.Flush(); err != nil {
 		return err
 	}
-	s := snapshot{Version: 1, Steps: make(map[string]int64), Accepted: make(map[string]acceptance), Failures: make(map[string]throttle.State), Used: g.used.list(), Sessions: g.sessions.list()}
+	s := snapshot{Version: 1, Drift: make(map[string]int16), Recovery: make(map[string]uint16), Steps: make(map[string]int64), Accepted: make(map[string]acceptance), Failures: make(map[string]throttle.State), Used: g.used.list(), Sessions: g.sessions.list()}
 	r := g.roster
 	r.mu.RLock()
 	now := g.now().UnixMilli()
@@ -221,8 +229,14 @@ func (g *Gate) Snapshot(write func(state []byte) error) error {
 		}
 	}
 	for id, used := range r.steps {
-		keep(id, used.step, used.accepted)
+		if used.step != neverUsed {
+			keep(id, used.step, used.accepted)
+		}
+		if used.drift != 0 {
+			s.Drift[id] = used.drift
+		}
 	}
+	maps.Copy(s.Recovery, r.recovery)
 	for person, st := range r.failures {
 		s.Failures[person] = st
 	}
@@ -232,6 +246,12 @@ func (g *Gate) Snapshot(write func(state []byte) error) error {
 			if d.last != neverUsed {
 				keep(d.id, d.last, d.accepted)
 			}
+			if d.drift != 0 {
+				s.Drift[d.id] = d.drift
+			}
+		}
+		if e.recovery != nil && e.recovery.used != 0 {
+			s.Recovery[e.recovery.id] = e.recovery.used
 		}
 		if e.locked != nil {
 			s.Failures[name] = *e.locked

@@ -338,9 +338,7 @@ func (g *Gate) StepUp(_ context.Context, gr Grant, a Attempt) Outcome {
 		reason = code.reason
 		switch code.reason {
 		case ReasonOK:
-			dev := &judged.devices[code.device]
-			dev.last, dev.accepted = code.step, acceptance{}
-			rec.Effects = append(rec.Effects, EffectStep(code.token, code.step))
+			judged.burn(rec, code, acceptance{})
 			rec.Result = audit.Accept
 		case ReasonCodeWrong:
 			judged.fail(rec, now, pol)
