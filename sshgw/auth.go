@@ -217,6 +217,11 @@ func (c *conn) ask(m ssh.ConnMetadata, challenge ssh.KeyboardInteractiveChalleng
 	if err := c.decide(m, a); err != nil {
 		return nil, err
 	}
+	if c.auth.grant.Emergency {
+		if err := c.askWhy(m, challenge); err != nil {
+			return nil, err
+		}
+	}
 	if l := c.auth.link; l != nil {
 		t, known := l.target()
 		// What does not succeed here is told by the first session, which tries again.
@@ -246,7 +251,13 @@ func (c *conn) inOne(m ssh.ConnMetadata, typed []byte) (*ssh.Permissions, error)
 		a.Joined = login.NewSecret(string(typed))
 	}
 	a.Detail = append(a.Detail, login.Detail{Key: "ssh_method", Value: "password"})
-	return nil, c.decide(m, a)
+	if err := c.decide(m, a); err != nil {
+		return nil, err
+	}
+	if c.auth.grant.Emergency {
+		return nil, c.unexplained(m)
+	}
+	return nil, nil
 }
 
 // decide renders the Gate's outcome, once for all logins. A nil error lets the person in.

@@ -145,6 +145,12 @@ func (d *desk) open() {
 	if err := d.store.CatchUp(ctx, applied, d.log.Next(), missed); err != nil {
 		d.t.Fatal(err)
 	}
+	if err := d.store.People(ctx, func(p login.Person) error { d.gate.Apply(login.Change{PutPerson: &p}); return nil }); err != nil {
+		d.t.Fatal(err)
+	}
+	if err := d.store.Tokens(ctx, func(k login.Token) error { d.gate.Apply(login.Change{PutToken: &k}); return nil }); err != nil {
+		d.t.Fatal(err)
+	}
 	d.gate.SetLog(d.log)
 	d.service = New(Options{
 		Gate: d.gate, Store: crashing{d.store, d}, Log: d.log, Finder: finder{d.log}, Now: now, Issuer: "Sallyport", PublicKey: "key",

@@ -375,8 +375,8 @@ func (g *Gate) conclude(a *Attempt, first firstResult, state Reason, used audit.
 	}
 	if listed && reason == ReasonOK {
 		grant.Factors = slices.Clone(rec.Factors)
-		if grant.Exception != "" {
-			opens = nil // what is not two kinds proves nothing to others
+		if grant.Exception != "" || grant.Emergency {
+			opens = nil // what is not two kinds proves nothing to others, and an emergency is one
 		} else if opens = g.windowOf(a, joined(e.profile.groups, first.groups), pol, now); opens != nil {
 			opens.person, opens.factors, opens.groups, opens.turn = e.name, grant.Factors, first.groups, g.windows.turn(e.name)
 		}

@@ -179,6 +179,9 @@ func (g *Gate) judgeAccess(rec *audit.Record, e *entry, gr Grant, a *Attempt, po
 	if verdict.Rule.StepUp && !gr.stepped {
 		return ReasonStepUp, Grant{}
 	}
+	if gr.Emergency && now.Sub(gr.receipt.Time()) >= MaxEmergency {
+		return ReasonEmergencyOver, Grant{}
+	}
 	if gr.Bound != nil && (a.System.Name != gr.Bound.Target || a.Capability != MayExec) {
 		return ReasonBinding, Grant{}
 	}
@@ -186,6 +189,9 @@ func (g *Gate) judgeAccess(rec *audit.Record, e *entry, gr Grant, a *Attempt, po
 	grant := e.grantOf(gr.Attempt, &verdict, now)
 	e.mu.Unlock()
 	grant.Bound = gr.Bound
+	if gr.Emergency {
+		grant.Max = min(grant.Max, MaxEmergency-now.Sub(gr.receipt.Time()))
+	}
 	grant.Factors, grant.directory, grant.window, grant.stepped = slices.Clone(gr.Factors), gr.directory, gr.window, gr.stepped
 	return ReasonOK, grant
 }

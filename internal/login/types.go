@@ -228,6 +228,8 @@ const (
 	ReasonException       Reason = "exception_not_live"
 	ReasonExceptionScope  Reason = "exception_out_of_scope"
 	ReasonGrant           Reason = "grant_not_live"
+	ReasonEmergencyOver   Reason = "emergency_over"      // a break-glass login has served its time
+	ReasonUnexplained     Reason = "emergency_no_reason" // a break-glass identity did not say why
 	ReasonRecording       Reason = "recording_unavailable"
 	ReasonNoTarget        Reason = "unknown_target"
 	ReasonFurther         Reason = "further_question"
