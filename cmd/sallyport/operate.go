@@ -105,6 +105,7 @@ type Status struct {
 	Records    uint64          `json:"records"`
 	IndexLag   uint64          `json:"index_lag"`
 	Sessions   int             `json:"sessions"`
+	Attention  []string        `json:"attention,omitempty"` // what somebody should look at
 }
 
 func (c *cli) statusCommand() *cobra.Command {
@@ -153,6 +154,9 @@ func (c *cli) statusCommand() *cobra.Command {
 						standing = "closed: " + f.Reason + "; "
 					}
 					rows = append(rows, []string{"first factor " + f.Name, standing + strings.Join(f.Servers, ", ")})
+				}
+				for _, what := range s.Attention {
+					rows = append(rows, []string{"attention", what})
 				}
 				err := c.table([]string{"GATEWAY", state}, rows)
 				if err != nil {

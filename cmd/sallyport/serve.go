@@ -336,10 +336,14 @@ func (g *gateway) run(ctx context.Context, o serveOptions) error {
 	}
 	work.Go(func() error { return g.upkeep(workCtx, o.hup) })
 	work.Go(func() error { return g.sweep(workCtx) })
+	work.Go(func() error { return g.tendRegister(workCtx) })
 	if o.notify {
 		work.Go(func() error { return g.cli.tendMemory(workCtx) })
 	}
 
+	for _, what := range g.deadRules() {
+		g.slog.Warn("a rule's exception lets nobody in", "what", what)
+	}
 	level := slog.LevelInfo
 	if o.notify {
 		level = audible(ctx, g.slog)
@@ -459,7 +463,7 @@ func (g *gateway) status(ctx context.Context) Status {
 	s := Status{
 		Running: true, Open: true, PID: os.Getpid(), Version: version(), Node: g.config().Node, Since: g.since, Config: g.config().File,
 		RADIUS: g.sockets.radiusNames(), Accounting: g.sockets.accountingNames(), RadSec: g.sockets.radsecNames(), SSH: g.sockets.sshNames(), Metrics: g.sockets.metricsName(),
-		Firsts: g.doors.standings(ctx), Records: g.log.Next(), IndexLag: g.index.lag(), Sessions: len(g.gate.Sessions()),
+		Firsts: g.doors.standings(ctx), Records: g.log.Next(), IndexLag: g.index.lag(), Sessions: len(g.gate.Sessions()), Attention: g.deadRules(),
 	}
 	if err := g.health(ctx); err != nil {
 		s.Open, s.Reason = false, err.Error()
@@ -517,6 +521,9 @@ func (g *gateway) swap(ctx context.Context, old *config.Config) (Reloaded, error
 	opened.commit()
 	g.gate.SetPolicy(gatePolicy(cfg))
 	g.useSystems(cfg)
+	for _, what := range g.deadRules() {
+		r.Warnings = append(r.Warnings, config.Problem{File: cfg.File, Field: "rules", Text: what, Hint: "`sallyport exception list --all` shows the register"})
+	}
 	err = errors.Join(g.radius.SetConfig(rc), g.ssh.SetConfig(sc))
 	if n := g.ssh.Recheck(); n > 0 {
 		g.slog.Warn("SSH sessions were ended that the rules no longer permit", "sessions", n)

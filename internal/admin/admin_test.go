@@ -148,6 +148,9 @@ func (d *desk) open() {
 	if err := d.store.People(ctx, func(p login.Person) error { d.gate.Apply(login.Change{PutPerson: &p}); return nil }); err != nil {
 		d.t.Fatal(err)
 	}
+	if err := d.store.Exceptions(ctx, func(x login.Exception) error { d.gate.Apply(login.Change{PutException: &x}); return nil }); err != nil {
+		d.t.Fatal(err)
+	}
 	if err := d.store.Tokens(ctx, func(k login.Token) error { d.gate.Apply(login.Change{PutToken: &k}); return nil }); err != nil {
 		d.t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"testing"
+	"time"
 
 	"sallyport/internal/audit"
 	"sallyport/internal/login"
@@ -103,4 +104,47 @@ func containsText(rec *audit.Record, text string) bool {
 		}
 	}
 	return false
+}
+
+// An entry that comes near its review is on record once for each of 60, 30 and 7 days, and once when it is overdue.
+func TestDue(t *testing.T) {
+	d := newDesk(t)
+	today := login.DateOf(d.clock)
+	day := func(days int) login.Date { return login.DateOf(today.AddDate(0, 0, days)) }
+	in := ExceptionIn{
+		Title: "pump", Rationale: "old", Requester: "ward 7", Risk: ExceptionRisk{Threat: "x", Likelihood: 1, Impact: 1, Assessor: "y"},
+		Scope: ExceptionScope{People: []string{"pump"}, Factors: []login.Kind{login.Know}}, Plan: ExceptionPlan{Text: "replace", Owner: "estates", Target: day(400)},
+		Approval: ExceptionApproval{By: "chief", Role: "SIRO", Body: "board", Reference: "7", Date: today}, From: today, Until: day(700), Review: day(200),
+	}
+	d.do("exception.add", in, nil)
+	due := func(days int, want int) {
+		t.Helper()
+		d.clock = today.AddDate(0, 0, days).Add(6 * time.Hour)
+		for range 2 {
+			if _, err := d.service.Due(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got := 0
+		for _, rec := range d.records() {
+			if rec.Event == EventDue {
+				got++
+			}
+		}
+		if got != want {
+			t.Errorf("after %d days: %d records, want %d", days, got, want)
+		}
+	}
+	due(0, 0)
+	due(140, 0)
+	due(141, 1)
+	due(172, 2)
+	d.restart()
+	due(173, 2)
+	due(195, 3)
+	due(201, 4)
+	due(300, 4)
+	d.do("exception.review", ExceptionReview{ID: "EX-1", By: "somebody else", Decision: "keep", Next: day(500)}, nil)
+	due(301, 4)
+	due(450, 5)
 }
