@@ -99,3 +99,13 @@ func TestOperatorsSocket(t *testing.T) {
 	}
 	r.check()
 }
+
+// osUser is the name of the operating system's user who runs the tests.
+func osUser(t testing.TB) string {
+	t.Helper()
+	u, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u.Username
+}
