@@ -327,6 +327,58 @@ func TestAuditor12StrangePackets(t *testing.T) {
 	r.check()
 }
 
+// 13: "scp, sftp, a command, a forwarded port, ProxyJump: which of them goes by without a code, or without a recording?"
+func TestAuditor13SideDoors(t *testing.T) {
+	t.Parallel()
+	w := newSSHWorld(t)
+	for _, door := range []struct {
+		what    string
+		program string
+		args    func(c *sshTry, wy way) []string
+		run     func(c *sshTry, wy way, target string) trace
+	}{
+		{"a command", "ssh", func(c *sshTry, wy way) []string { return append(c.cmdline(wy, "srv1"), "echo in") }, execStatus},
+		{"sftp", "sftp", func(c *sshTry, wy way) []string {
+			return c.cmdline(wy, "srv1", "-o", "BatchMode=no", "-b", "/dev/null")
+		}, sftpBoth},
+		{"scp", "scp", func(c *sshTry, wy way) []string {
+			args := c.cmdline(wy, "srv1")
+			return append(args[:len(args)-1], "/etc/hostname", args[len(args)-1]+":"+c.path("in"))
+		}, scp(true, "sftp")},
+		{"a forwarded port", "ssh", func(c *sshTry, wy way) []string {
+			return append(c.cmdline(wy, "ports1", "-o", "ExitOnForwardFailure=yes", "-L", "127.0.0.1:"+freePort(c)+":localhost:"+c.w.service), "echo in")
+		}, nil},
+	} {
+		for _, wy := range []way{byAt, byJump} {
+			t.Run(door.what+", "+wy.name, func(t *testing.T) {
+				c := w.try(t)
+				for _, code := range []string{"", "00000000"} {
+					stdout, _, status := c.openSSHWith(c.answers(c.p.password, code), "", door.program, door.args(c, wy)...)
+					if status == 0 || strings.Contains(stdout, "in") {
+						t.Errorf("with the code %q: exit status %d", code, status)
+					}
+				}
+				if starts := c.newRecords("session.start"); len(starts) != 0 {
+					t.Errorf("a session began: %s", starts[0].AppendJSON(nil))
+				}
+				if door.run == nil {
+					return
+				}
+				e := door.run(c, wy, "srv1")
+				starts := c.newRecords("session.start")
+				if len(starts) != 1 {
+					t.Fatalf("%d sessions for %s", len(starts), e.request)
+				}
+				if how := detail(starts[0], "recorded"); how != isRecorded && how != byTransfers {
+					t.Errorf("a rule that requires a recording, and the session's start says %q: %s", how, starts[0].AppendJSON(nil))
+				}
+			})
+		}
+	}
+	w.stop()
+	w.check()
+}
+
 // 14: "Restart in the middle of the code's half minute, and play it again."
 func TestAuditor14RestartAndReplay(t *testing.T) {
 	t.Parallel()
