@@ -119,12 +119,14 @@ type Register interface {
 	Grant(r *Request) (id string, until time.Time)
 }
 
-// exception asks the request's register.
-func (r *Request) exception(id string) Reason {
+// exception asks the request's register. It has a copy of the request, so that only requests which need an exception are allocated.
+//
+//go:noinline
+func (r Request) exception(id string) Reason {
 	if r.Register == nil || id == "" {
 		return ExceptionNotLive
 	}
-	return r.Register.Exception(id, r)
+	return r.Register.Exception(id, &r)
 }
 
 // Verdict is the answer. The zero value denies.
@@ -170,11 +172,14 @@ func (rs Rules) Decide(r Request) Verdict {
 	return v
 }
 
-func (r *Request) grant() (string, time.Time) {
+// grant is as exception.
+//
+//go:noinline
+func (r Request) grant() (string, time.Time) {
 	if r.Register == nil {
 		return "", time.Time{}
 	}
-	return r.Register.Grant(r)
+	return r.Register.Grant(&r)
 }
 
 // DecideGateway answers a login to the gateway itself, before a system is chosen: it is for those whom some rule lets
