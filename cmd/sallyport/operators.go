@@ -95,7 +95,7 @@ func (s *sockets) openOperators(path string) error {
 		return hintf(hint, "socket for operators: %w", err)
 	}
 	l.SetUnlinkOnClose(true)
-	s.operators = l
+	s.operators = admin.LimitUsers(l)
 	return os.Chmod(path, 0o666)
 }
 

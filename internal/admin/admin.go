@@ -126,6 +126,7 @@ type Service struct {
 	verbs   map[string]verb
 	streams map[string]stream
 	duties  map[string]duty
+	refused refusals
 
 	mu sync.Mutex // serialises the verbs that change something
 

@@ -72,9 +72,15 @@ func (s *Service) admit(ctx context.Context, verb string, raw json.RawMessage) (
 		d.roles = []Role{RoleAdmin}
 	}
 	if !slices.Contains(d.roles, actor.Role) {
-		err := s.Record(ctx, "admin.refused", audit.Reject, string(ReasonRole), audit.Detail{Key: "verb", Value: verb})
-		if err != nil {
-			return ctx, err
+		who := actor.User
+		if actor.Role != "" {
+			who += " " + verb // an operator's tries are all told apart, a stranger's are not
+		}
+		if s.refused.due(who, s.Now()) {
+			err := s.Record(ctx, "admin.refused", audit.Reject, string(ReasonRole), audit.Detail{Key: "verb", Value: verb})
+			if err != nil {
+				return ctx, err
+			}
 		}
 		if actor.Role == "" {
 			return ctx, refuse("an admin lists operators in the configuration (operators)", "%s is no operator of this gateway", actor.Name)

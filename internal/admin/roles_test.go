@@ -2,6 +2,10 @@ package admin
 
 import (
 	"bytes"
+	"errors"
+	"io"
+	"net"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -71,6 +75,16 @@ func TestRoles(t *testing.T) {
 			t.Errorf("%s %s: who it was: %+v", c.role, c.verb, rec.Detail)
 		}
 	}
+	// A stranger cannot fill the disk with refusals (P7), and an operator's are all told.
+	role = ""
+	n := len(d.allRecords())
+	for range 50 {
+		d.refused("user.list", Empty{})
+		d.refused("user.show", PersonIn{"alice"})
+	}
+	if got := len(d.allRecords()) - n; got > 1 {
+		t.Errorf("%d records of a stranger's refusals", got)
+	}
 	role = RoleHelpDesk
 	if err := d.service.Stream(t.Context(), "audit.export", Empty{}, new(bytes.Buffer)); err == nil {
 		t.Error("the help desk exports the log")
@@ -135,5 +149,53 @@ func TestFourEyes(t *testing.T) {
 	d.do("grant.approve", GrantIn{ID: g.ID}, &g)
 	if g.State != "live" || g.Approver != "carol" {
 		t.Errorf("%+v", g)
+	}
+}
+
+// One user has so many connections to the socket at a time and no more (P7); those that close make room.
+func TestConnectionsOfAUser(t *testing.T) {
+	l, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	limited := LimitUsers(l)
+	defer limited.Close()
+	accepted := make(chan net.Conn, 2*MaxConnsOfUser)
+	go func() {
+		for {
+			c, err := limited.Accept()
+			if err != nil {
+				close(accepted)
+				return
+			}
+			accepted <- c
+		}
+	}()
+	dial := func() net.Conn {
+		t.Helper()
+		c, err := net.Dial("unix", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		return c
+	}
+	var held []net.Conn
+	for range MaxConnsOfUser {
+		dial()
+		held = append(held, <-accepted)
+	}
+	if n, err := dial().Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {
+		t.Errorf("one more: %d bytes, %v", n, err)
+	}
+	held[0].Close()
+	held[0].Close()
+	dial()
+	held = append(held, <-accepted)
+	if n, err := dial().Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {
+		t.Errorf("after one has closed twice, two more: %d bytes, %v", n, err)
+	}
+	for _, c := range held {
+		c.Close()
 	}
 }

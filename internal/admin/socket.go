@@ -13,8 +13,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // The protocol of the socket: HTTP/1.1, POST /v1/call/VERB and /v1/stream/VERB with a JSON body. A call answers
@@ -117,23 +115,13 @@ func (s *Service) Serve(ctx context.Context, l net.Listener, grace time.Duration
 	return err
 }
 
-// peer asks the kernel who is at the other end (SO_PEERCRED, unix(7)).
+// peer is who is at the other end.
 func peer(c net.Conn) Actor {
-	a := Actor{Name: "unknown", Road: "socket", UID: -1}
-	uc, ok := c.(*net.UnixConn)
-	if !ok {
-		return a
+	a := Actor{Name: "unknown", Road: "socket", UID: uidOf(c)}
+	if a.UID >= 0 {
+		a.Name = UserName(a.UID)
+		a.User = a.Name
 	}
-	raw, err := uc.SyscallConn()
-	if err != nil {
-		return a
-	}
-	_ = raw.Control(func(fd uintptr) {
-		if cred, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
-			a.UID, a.Name = int(cred.Uid), UserName(int(cred.Uid))
-			a.User = a.Name
-		}
-	})
 	return a
 }
 
