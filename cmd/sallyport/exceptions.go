@@ -316,7 +316,11 @@ func (c *cli) exceptionShow() *cobra.Command {
 			}
 			x := list[len(list)-1]
 			rows := [][]string{
-				{"state", x.State}, {"title", x.Title}, {"clause", x.Clause}, {"scope", scopeText(&x.Exception)}, {"factors", kindsText(x.Scope.Factors)},
+				{"state", x.State},
+				{"title", x.Title},
+				{"clause", x.Clause},
+				{"scope", scopeText(&x.Exception)},
+				{"factors", kindsText(x.Scope.Factors)},
 				{"rationale", x.Rationale},
 				{"risk", fmt.Sprintf("%s (likelihood %d x impact %d = %d), by %s", x.Risk.Threat, x.Risk.Likelihood, x.Risk.Impact, x.Score, x.Risk.Assessor)},
 				{"effect", x.Risk.Effect},

@@ -51,8 +51,12 @@ func (s *Service) Due(ctx context.Context) ([]string, error) {
 			continue
 		}
 		_, err := s.commit(ctx, change{event: EventDue, person: "none", except: x.ID, detail: []audit.Detail{
-			{Key: "key", Value: key}, {Key: "what", Value: what}, {Key: "when", Value: when.UTC().Format(time.RFC3339)},
-			{Key: "days_left", Value: strconv.Itoa(left)}, {Key: "title", Value: x.Title}, {Key: "owner", Value: x.Plan.Owner},
+			{Key: "key", Value: key},
+			{Key: "what", Value: what},
+			{Key: "when", Value: when.UTC().Format(time.RFC3339)},
+			{Key: "days_left", Value: strconv.Itoa(left)},
+			{Key: "title", Value: x.Title},
+			{Key: "owner", Value: x.Plan.Owner},
 		}, what: login.Change{}})
 		if err != nil {
 			return recorded, err

@@ -198,9 +198,14 @@ func (s *Service) putGrant(ctx context.Context, event string, g *login.TimedGran
 		return GrantIs{}, refuse("sallyport help grant add", "the grant is not complete:\n  %s", strings.ReplaceAll(errors.Join(errs...).Error(), "\n", "\n  "))
 	}
 	detail := []audit.Detail{
-		{Key: "grant", Value: g.ID}, {Key: "systems", Value: strings.Join(g.Systems, ",")}, {Key: "ticket", Value: g.Ticket},
-		{Key: "from", Value: g.From.UTC().Format(time.RFC3339)}, {Key: "until", Value: g.Until.UTC().Format(time.RFC3339)},
-		{Key: "requester", Value: g.Requester}, {Key: "approver", Value: g.Approver}, {Key: "sponsor", Value: g.Sponsor},
+		{Key: "grant", Value: g.ID},
+		{Key: "systems", Value: strings.Join(g.Systems, ",")},
+		{Key: "ticket", Value: g.Ticket},
+		{Key: "from", Value: g.From.UTC().Format(time.RFC3339)},
+		{Key: "until", Value: g.Until.UTC().Format(time.RFC3339)},
+		{Key: "requester", Value: g.Requester},
+		{Key: "approver", Value: g.Approver},
+		{Key: "sponsor", Value: g.Sponsor},
 		{Key: "state", Value: string(g.At(s.Now()))},
 	}
 	if g.EndReason != "" {
