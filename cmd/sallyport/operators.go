@@ -17,7 +17,10 @@ import (
 // operator fills in who an actor is at the gateway. Who can open the data folder owns all that is in it, so root and the user whom
 // the gateway runs as are admins; everybody else is what the configuration says, by what the kernel says of the socket's other end.
 func (a *app) operator(actor admin.Actor) admin.Actor {
-	actor.User, actor.Role = actor.Name, ""
+	actor.Role = ""
+	if actor.User == "" { // else a verb has called another
+		actor.User = actor.Name
+	}
 	switch actor.Road {
 	case "cli", "daemon":
 		actor.Role = admin.RoleAdmin

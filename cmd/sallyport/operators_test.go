@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -49,10 +50,15 @@ func TestOperatorRoles(t *testing.T) {
 	}
 }
 
-// An operator who is not root does by the socket what his role permits, and is refused, on record, what it does not; somebody who is
-// no operator is refused everything. Only root can act as others: elsewhere, the test sees the gateway's own user come through.
-func TestOperatorsSocket(t *testing.T) {
-	r := newRig(t, rigOptions{})
+// operators is a running rig's socket for operators, and a program that others may run.
+type operators struct {
+	*rig
+	socket, dir, exe string
+}
+
+// withOperators starts the rig with operators, of whom nobody is an auditor.
+func withOperators(t *testing.T, r *rig) *operators {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "ops-") // where others may come
 	if err != nil {
 		t.Fatal(err)
@@ -61,43 +67,81 @@ func TestOperatorsSocket(t *testing.T) {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	socket := filepath.Join(dir, "ops.sock")
-	config := mustRead(t, r.config)
-	r.write("sallyport.yaml", string(config)+"operators:\n  socket: "+socket+"\n  people:\n    - {user: nobody, person: noah, role: auditor}\n")
-	r.start()
-	r.ok("user", "add", "alice", "--group", "network")
-	exe := filepath.Join(dir, "sallyport")
-	if err := os.WriteFile(exe, mustRead(t, program(t)), 0o755); err != nil {
+	o := &operators{rig: r, dir: dir, socket: filepath.Join(dir, "ops.sock"), exe: filepath.Join(dir, "sallyport")}
+	r.write("sallyport.yaml", string(mustRead(t, r.config))+"operators:\n  socket: "+o.socket+"\n  people:\n    - {user: nobody, person: noah, role: auditor}\n")
+	if err := os.WriteFile(o.exe, mustRead(t, program(t)), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	as := func(uid uint32, args ...string) (string, error) {
-		cmd := exec.Command(exe, args...)
-		cmd.Dir, cmd.Env = "/", []string{socketEnv + "=" + socket, "PATH=/usr/bin:/bin", "HOME=/"}
-		if os.Getuid() == 0 {
-			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
-		}
-		out, err := cmd.CombinedOutput()
-		return string(out), err
+	return o
+}
+
+const nobody, stranger = 65534, 1 // user ids
+
+// as runs a command as another user. Only root can; elsewhere it is the gateway's own.
+func (o *operators) as(uid uint32, args ...string) (string, error) {
+	o.Helper()
+	cmd := exec.Command(o.exe, args...)
+	cmd.Dir, cmd.Env = "/", []string{socketEnv + "=" + o.socket, "SALLYPORT_CONFIG=" + o.config, "PATH=/usr/bin:/bin", "HOME=/"}
+	if os.Getuid() == 0 {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
 	}
-	const nobody, stranger = 65534, 1
-	if out, err := as(nobody, "user", "list"); err != nil || !strings.Contains(out, "alice") {
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+// An operator who is not root does by the socket what his role permits, and is refused, on record, what it does not; somebody who is
+// no operator is refused everything. Only root can act as others: elsewhere, the test sees the gateway's own user come through.
+func TestOperatorsSocket(t *testing.T) {
+	t.Parallel()
+	o := withOperators(t, newRig(t, rigOptions{}))
+	o.start()
+	o.ok("user", "add", "alice", "--group", "network")
+	if out, err := o.as(nobody, "user", "list"); err != nil || !strings.Contains(out, "alice") {
 		t.Errorf("an auditor lists people: %v\n%s", err, out)
 	}
-	r.check()
+	o.check()
 	if os.Getuid() != 0 {
 		return
 	}
-	if out, err := as(nobody, "user", "disable", "alice"); err == nil || !strings.Contains(out, "noah has the role auditor here, and user.disable takes admin") {
+	if out, err := o.as(nobody, "user", "disable", "alice"); err == nil || !strings.Contains(out, "noah has the role auditor here, and user.disable takes admin") {
 		t.Errorf("an auditor disables people: %v\n%s", err, out)
 	}
-	if out, err := as(stranger, "user", "list"); err == nil || !strings.Contains(out, "is no operator") {
+	if out, err := o.as(stranger, "user", "list"); err == nil || !strings.Contains(out, "is no operator") {
 		t.Errorf("a stranger lists people: %v\n%s", err, out)
 	}
-	refusals := r.records("--event", "admin.refused")
+	refusals := o.records("--event", "admin.refused")
 	if len(refusals) != 2 || detail(refusals[0], "actor") != "noah" || detail(refusals[0], "actor_user") != "nobody" || detail(refusals[0], "verb") != "user.disable" {
 		t.Errorf("records of refusals: %+v", refusals)
 	}
-	r.check()
+	o.stop()
+	o.check()
+}
+
+// An auditor with a key of his own, and neither the configuration nor the folder, plays a recording: the gateway hands him the sealed
+// file. A stranger gets nothing.
+func TestAuditorPlaysFromAfar(t *testing.T) {
+	t.Parallel()
+	o := withOperators(t, newRecordingRig(t))
+	text := strings.NewReplacer("127.0.0.1:1812", "127.0.0.1:0", "127.0.0.1:1813", "127.0.0.1:0", "127.0.0.1:2222", "127.0.0.1:0", "127.0.0.1:9464", "127.0.0.1:0").Replace(string(mustRead(t, o.config)))
+	o.write("sallyport.yaml", regexp.MustCompile(`(?m)^log:\n( .*\n)*`).ReplaceAllString(text, "log: {format: json, level: debug}\n"))
+	tape := o.tape("alice", "srv1", "hello\r\n")
+	key := filepath.Join(o.dir, "auditor.key")
+	if err := os.WriteFile(key, mustRead(t, filepath.Join(o.rig.dir, auditorFile)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	o.start()
+	out, err := o.as(nobody, "session", "play", tape.id, "--identity", key, "--export", "text", "-")
+	if err != nil || !containsAll(out, "verified: ", "hello\n") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if out, err := o.as(stranger, "session", "play", tape.id, "--identity", key, "--export", "text", "-"); os.Getuid() == 0 && (err == nil || strings.Contains(out, "hello")) {
+		t.Errorf("a stranger: %v\n%s", err, out)
+	}
+	if n := o.events(tape.id); n["recording.export"] == 0 || os.Getuid() == 0 && n["recording.find"] == 0 {
+		t.Errorf("on record: %v", n)
+	}
+	o.stop()
+	o.check()
 }
 
 // osUser is the name of the operating system's user who runs the tests.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -107,6 +108,9 @@ func (c *cli) play(cmd *cobra.Command, args []string, f playFlags) error {
 		return err
 	}
 	cfg, err := c.load()
+	if errors.Is(err, fs.ErrPermission) {
+		cfg, err = nil, nil // an operator's
+	}
 	if err != nil {
 		return err
 	}
@@ -114,10 +118,11 @@ func (c *cli) play(cmd *cobra.Command, args []string, f playFlags) error {
 	if f.export != "" {
 		verb = "recording.export"
 	}
-	found, path, err := c.findRecording(cmd, cfg, verb, args[0])
+	found, path, done, err := c.findRecording(cmd, cfg, verb, args[0])
 	if err != nil {
 		return err
 	}
+	defer done()
 	note, wrong := judge(path, &found)
 	fmt.Fprintf(c.stderr, "%s\n", note)
 	reader, err := c.openRecording(ctx, path, key, f.follow && found.Live)
@@ -132,9 +137,10 @@ func (c *cli) play(cmd *cobra.Command, args []string, f playFlags) error {
 		err = c.show(ctx, reader, f)
 	}
 	if f.follow && found.Live && err == nil {
-		if found, path, err = c.findRecording(cmd, cfg, "recording.find", found.ID); err != nil {
+		if found, path, done, err = c.findRecording(cmd, cfg, "recording.find", found.ID); err != nil {
 			return err
 		}
+		defer done()
 		note, wrong = judge(path, &found)
 		fmt.Fprintf(c.stderr, "\n%s\n", note)
 	}
@@ -147,15 +153,15 @@ func (c *cli) play(cmd *cobra.Command, args []string, f playFlags) error {
 	return err
 }
 
-// findRecording asks the records for a recording, and where its file is.
-func (c *cli) findRecording(cmd *cobra.Command, cfg *config.Config, verb, id string) (found admin.Recording, path string, err error) {
+// findRecording asks the records for a recording, and where its file is. Done is to be called when the file is not needed any more.
+func (c *cli) findRecording(cmd *cobra.Command, cfg *config.Config, verb, id string) (found admin.Recording, path string, done func(), err error) {
 	if err := c.with(cmd, func(caller admin.Caller) error {
 		return caller.Call(cmd.Context(), verb, admin.SessionIn{ID: id}, &found)
 	}); err != nil {
-		return found, "", err
+		return found, "", nil, err
 	}
-	path, err = recording.File(cfg.Recording.Dir, found.Recording)
-	return found, path, err
+	path, done, err = c.near(cmd, cfg, &found)
+	return found, path, done, err
 }
 
 // followEvery is how often a recording that is being made is looked at. It grows every two seconds.
