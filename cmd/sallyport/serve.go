@@ -195,6 +195,7 @@ type gateway struct {
 	sockets *sockets
 	through *switchGate // what the SSH gateway asks
 
+	clock  *clockWatch
 	before predecessor
 	stop   context.CancelFunc // ends the work
 
@@ -235,8 +236,10 @@ func (c *cli) serve(ctx context.Context, cfg *config.Config, o serveOptions) (er
 		c.tuneGC()
 	}
 	ctx = admin.WithActor(ctx, admin.Actor{Name: admin.UserName(os.Getuid()), Road: "daemon"})
+	g.clock = newClockWatch(g.admin.Record)
+	g.clock.register(g.metrics.registry)
 	start := []audit.Detail{{Key: "version", Value: version()}, {Key: "config", Value: hashOf(cfg)}}
-	start = append(start, clockDetail()...)
+	start = append(start, readClock().detail()...)
 	if err := g.admin.Record(ctx, "gateway.start", audit.Info, "ok", start...); err != nil {
 		return err
 	}
@@ -337,6 +340,7 @@ func (g *gateway) run(ctx context.Context, o serveOptions) error {
 	work.Go(func() error { return g.upkeep(workCtx, o.hup) })
 	work.Go(func() error { return g.sweep(workCtx) })
 	work.Go(func() error { return g.tendRegister(workCtx) })
+	work.Go(func() error { return g.tendClock(workCtx) })
 	if o.notify {
 		work.Go(func() error { return g.cli.tendMemory(workCtx) })
 	}
@@ -464,7 +468,7 @@ func (g *gateway) status(ctx context.Context) Status {
 	s := Status{
 		Running: true, Open: true, PID: os.Getpid(), Version: version(), Node: g.config().Node, Since: g.since, Config: g.config().File,
 		RADIUS: g.sockets.radiusNames(), Accounting: g.sockets.accountingNames(), RadSec: g.sockets.radsecNames(), SSH: g.sockets.sshNames(), Metrics: g.sockets.metricsName(),
-		Firsts: g.doors.standings(ctx), Records: g.log.Next(), IndexLag: g.index.lag(), Sessions: len(g.gate.Sessions()), Attention: g.deadRules(),
+		Firsts: g.doors.standings(ctx), Records: g.log.Next(), IndexLag: g.index.lag(), Sessions: len(g.gate.Sessions()), Attention: append(g.deadRules(), g.clock.attention()...),
 	}
 	if err := g.health(ctx); err != nil {
 		s.Open, s.Reason = false, err.Error()
@@ -566,20 +570,4 @@ func monotonic() string {
 		return "0"
 	}
 	return fmt.Sprint(ts.Nano() / 1000)
-}
-
-// clockDetail says what the kernel knows of the clock (adjtimex(2)): TOTP and the records' times stand on it.
-func clockDetail() []audit.Detail {
-	var tx unix.Timex
-	state, err := unix.Adjtimex(&tx)
-	if err != nil {
-		return []audit.Detail{{Key: "clock_synced", Value: "unknown"}}
-	}
-	const timeError, staUnsync = 5, 0x40
-	synced := state != timeError && tx.Status&staUnsync == 0
-	return []audit.Detail{
-		{Key: "clock_synced", Value: yesNo(synced)},
-		{Key: "clock_offset_us", Value: fmt.Sprint(tx.Offset / map[bool]int64{true: 1000, false: 1}[tx.Status&0x2000 != 0])},
-		{Key: "clock_max_error_us", Value: fmt.Sprint(tx.Maxerror)},
-	}
 }
