@@ -2,10 +2,12 @@ package audit
 
 import (
 	"bytes"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -371,9 +373,16 @@ func TestWitnessedExport(t *testing.T) {
 		if _, err := VerifyExport(bytes.NewReader(twice), f.o.Verifier, nil); err == nil {
 			t.Error("twice, and nobody noticed")
 		}
+		// At another place, where its root would not be compared with anything.
+		without := bytes.Replace(file, lines[c.at], nil, 1)
+		rest := bytes.SplitAfter(without, []byte("\n"))
+		for at := range c.n + 1 {
+			moved := bytes.Join(slices.Insert(slices.Clone(rest), at, lines[c.at]), nil)
+			if _, err := VerifyExport(bytes.NewReader(moved), f.o.Verifier, nil); (err == nil) != (at == c.at) {
+				t.Errorf("the cosigned checkpoint of %d records behind record %d: %v", c.at, at, err)
+			}
+		}
 		// Kept by somebody else: the same, for any of its files.
-		_, l2, _, _ := witnessedLog(t, c.n, c.at)
-		closeLog(t, l2)
 		if c.at > 0 {
 			kept := Witnessed{Witnesses: with.Witnesses, Kept: []string{cosigned}}
 			again := f.open(t)
@@ -438,6 +447,9 @@ func TestCutBack(t *testing.T) {
 	if _, err := VerifyExportWith(bytes.NewReader(export(t, l)), f.o.Verifier, with, nil); !errors.As(err, &bad) {
 		t.Errorf("another history against the kept checkpoint: %v", err)
 	}
+	if _, err := VerifyDirWith(f.o.Dir, f.o.CheckpointFile, f.o.Verifier, with, nil); !errors.As(err, &bad) {
+		t.Errorf("folder, another history against the kept checkpoint: %v", err)
+	}
 	closeLog(t, l)
 }
 
@@ -462,6 +474,63 @@ func TestSplitCheckpoints(t *testing.T) {
 	}
 	if _, err := OpenCheckpoint(two, f.o.Verifier, w.verifier); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestCosignedIsStrict: there is one way to write a checkpoint with signatures.
+func TestCosignedIsStrict(t *testing.T) {
+	f, l, w, msg := witnessedLog(t, 2, 2)
+	closeLog(t, l)
+	text, sigs, _ := strings.Cut(msg, "\n\n")
+	lines := strings.SplitAfter(sigs, "\n")
+	own, theirs := lines[0], lines[1]
+	if _, err := OpenCheckpoint(text+"\n\n"+theirs+own, f.o.Verifier, w.verifier); err != nil {
+		t.Errorf("the order of signatures is free: %v", err)
+	}
+	const digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+	at := strings.LastIndex(theirs, "=") - 1
+	stray := digits[strings.IndexByte(digits, theirs[at])|1]
+	for what, sigs := range map[string]string{
+		"none": "", "the witness's only": theirs, "the witness's twice": own + theirs + theirs, "the log's twice": own + own,
+		"stray bits":      own + theirs[:at] + string(stray) + theirs[at+1:],
+		"no padding":      own + strings.TrimRight(theirs, "=\n") + "\n",
+		"a blank more":    own + "— " + theirs,
+		"no line feed":    own + strings.TrimSuffix(theirs, "\n"),
+		"a line of text":  own + "more\n" + theirs,
+		"a blank line":    own + "\n" + theirs,
+		"too many":        own + strings.Repeat("— x AAAAAAAA\n", MaxCosigned/10),
+		"a short one":     own + "— x AAAA\n",
+		"another's bytes": own + strings.Replace(theirs, theirs[at-20:at-10], "AAAAAAAAAA", 1),
+	} {
+		for _, v := range [][]note.Verifier{{w.verifier}, nil} {
+			if _, err := OpenCheckpoint(text+"\n\n"+sigs, f.o.Verifier, v...); err == nil && !(what == "another's bytes" && v == nil) {
+				t.Errorf("%s: taken", what)
+			}
+		}
+	}
+	if c, err := OpenCheckpoint(text+"\n\n"+own+"— x AAAAAAAA\n", f.o.Verifier); err != nil || c.Strangers != 1 {
+		t.Errorf("a stranger's signature: %+v, %v", c, err)
+	}
+}
+
+// TestProofOfAnotherNumber: a log that signs a record under another's number is no log of ours, whoever signed it.
+func TestProofOfAnotherNumber(t *testing.T) {
+	f, l, _, _ := witnessedLog(t, 3, 3)
+	second := bytes.SplitAfter(export(t, l), []byte("\n"))[1]
+	closeLog(t, l)
+	_, leaf, err := parseLine(second, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var forged tree
+	forged.add([32]byte(leaf))
+	msg, err := forged.head().sign(f.o.Signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := fmt.Sprintf("%s\nextra %s\nindex 0\n\n%s", proofHeader, base64.StdEncoding.EncodeToString(second), msg)
+	if _, err := VerifyProof([]byte(file), f.o.Verifier); err == nil {
+		t.Error("record 1 is proved to be record 0")
 	}
 }
 

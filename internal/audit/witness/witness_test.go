@@ -375,6 +375,17 @@ func TestNeverBack(t *testing.T) {
 	if _, err := NewServer(w.options()); !errors.Is(err, ErrNoState) {
 		t.Errorf("without a state: %v", err)
 	}
+	// The state of another log of the same witness, which has its signature.
+	if err := Begin(w.dir, "gw2.test/sallyport", w.signer); err != nil {
+		t.Fatal(err)
+	}
+	second, err := os.ReadFile(filepath.Join(w.dir, FileName("gw2.test/sallyport")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if starts(second) == nil {
+		t.Error("another log's state, and the witness starts")
+	}
 	other := newWorld(t)
 	theirs, err := os.ReadFile(filepath.Join(other.dir, FileName("gw1.test/sallyport")))
 	if err != nil {
@@ -452,6 +463,7 @@ func TestSetLogs(t *testing.T) {
 	if err := w.server.SetLogs(slices.Concat(known, known)); err == nil {
 		t.Error("a log twice")
 	}
+	before := w.server.log("gw1.test/sallyport")
 	if err := w.server.SetLogs(nil); err != nil {
 		t.Fatal(err)
 	}
@@ -461,6 +473,9 @@ func TestSetLogs(t *testing.T) {
 	}
 	if err := w.server.SetLogs(known); err != nil {
 		t.Fatal(err)
+	}
+	if w.server.log("gw1.test/sallyport") != before {
+		t.Error("a log that comes back has another lock: a request under way could sign beside it")
 	}
 	w.refuses("from the beginning", m.ask(t, 0, 8), 409, "7")
 	w.signs(m, 7, 8)
