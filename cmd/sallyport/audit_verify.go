@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -73,7 +74,9 @@ func (f *verifyFlags) read() (with audit.Witnessed, err error) {
 		if err != nil {
 			return with, hintf("it is the one line that `sallyport witness init` prints", "%s: %w", path, err)
 		}
-		with.Witnesses = append(with.Witnesses, v)
+		if !slices.ContainsFunc(with.Witnesses, func(w note.Verifier) bool { return w.Name() == v.Name() && w.KeyHash() == v.KeyHash() }) {
+			with.Witnesses = append(with.Witnesses, v)
+		}
 	}
 	for _, path := range f.checkpoints {
 		b, err := readBounded(path, maxKept)
@@ -157,6 +160,11 @@ func (c *cli) notVerified(err error) error {
 		}
 	}
 	if errors.Is(err, audit.ErrUnwitnessed) {
+		if c.json {
+			if e := c.printJSON(map[string]any{"verified": false, "what": err.Error()}); e != nil {
+				return e
+			}
+		}
 		return hintf("give a checkpoint that the witness has signed by --checkpoint: `curl` it from the witness, or `sallyport audit checkpoint --cosigned`",
 			"the records are whole, but not verified: %w", err)
 	}

@@ -168,7 +168,7 @@ func newWitnessMetrics(p *witness.Publisher) *witnessMetrics {
 		lag:      desc("lag_records", "Records that the witness has not signed"),
 		behind:   desc("behind_seconds", "For how long there have been records that the witness has not signed, in seconds"),
 		conflict: desc("conflict", "1 when the witness has signed what the audit log does not hold, 0 otherwise"),
-		failing:  desc("failing", "Tries since the witness last signed"),
+		failing:  desc("consecutive_failures", "Tries since the witness last signed that brought no signature"),
 		signed:   desc("signed_total", "Checkpoints that the witness has signed since the start"),
 		failed:   desc("failures_total", "Tries since the start that brought no signature"),
 	}

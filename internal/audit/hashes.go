@@ -19,6 +19,8 @@ const (
 	maxWaiting = 4 << 20
 	// hashRetry is how long after a failure to write the file the next try comes: it may have to read much of the journal.
 	hashRetry = 10 * time.Second
+	// maxSpare is how much memory is kept for the next hashes, in bytes, after a rush is over.
+	maxSpare = 256 << 10
 	// hashChunk is how many bytes are written at once when the file is made anew.
 	hashChunk = 1 << 20
 )
@@ -61,7 +63,11 @@ func (w *waiting) take(next uint64) waiting {
 	return taken
 }
 
-func (w *waiting) give(taken waiting) { w.spare = taken.hashes[:0] }
+func (w *waiting) give(taken waiting) {
+	if cap(taken.hashes) <= maxSpare {
+		w.spare = taken.hashes[:0]
+	}
+}
 
 // hashFile holds the hash of each complete subtree of the log's tree, 32 bytes each, in the order of tlog.StoredHashIndex:
 // what proofs are made of. It is not evidence, and no fsync waits for it: the journal says the same, and each proof is
@@ -74,8 +80,9 @@ type hashFile struct {
 	size uint64   // guarded by mu: leaves whose hashes are all there
 
 	// Owned by whoever has the log's publishing lock.
-	err    error     // why the file is not what it should be
-	failed time.Time // when that was
+	err     error     // why the file is not what it should be
+	failed  time.Time // when that was
+	rebuilt time.Time // when all of it was last made again because a proof was wrong
 }
 
 func (h *hashFile) close() error {

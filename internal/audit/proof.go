@@ -8,6 +8,7 @@ import (
 	"math"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
@@ -65,9 +66,14 @@ func (l *Log) prove(try func() error) error {
 	t.set(&l.durable)
 	l.mu.Unlock()
 	err := ErrClosed
-	if !closed && l.hashes.err != nil {
+	switch {
+	case closed:
+	case l.hashes.err != nil:
 		err = l.hashes.err
-	} else if !closed {
+	case time.Since(l.hashes.rebuilt) < hashRetry: // then that did not help
+		err = errHashes
+	default:
+		l.hashes.rebuilt = time.Now()
 		if err = l.fillHashes(0, &t); err != nil {
 			l.hashesFailed(err)
 		}

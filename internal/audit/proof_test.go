@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
@@ -196,6 +197,9 @@ func TestRottenHashes(t *testing.T) {
 		if _, err := file.WriteAt([]byte("rot"), int64(i*32+7)); err != nil {
 			t.Fatal(err)
 		}
+		l.publishing.Lock()
+		l.hashes.rebuilt = time.Time{}
+		l.publishing.Unlock()
 		for seq := range uint64(11) {
 			proof, err := l.Prove(seq, msg)
 			if err != nil {
@@ -208,6 +212,16 @@ func TestRottenHashes(t *testing.T) {
 		if _, err := l.ProveConsistency(6, c.Size, c.Root); err != nil {
 			t.Errorf("hash %d is rotten: %v", i, err)
 		}
+	}
+	// What making it again does not mend, does not make it again and again.
+	if _, err := l.ProveConsistency(6, c.Size, tlog.Hash{}); !errors.Is(err, ErrNoProof) {
+		t.Errorf("another root: %v", err)
+	}
+	l.publishing.Lock()
+	rebuilt := l.hashes.rebuilt
+	l.publishing.Unlock()
+	if _, err := l.ProveConsistency(6, c.Size, tlog.Hash{}); !errors.Is(err, ErrNoProof) || !l.hashes.rebuilt.Equal(rebuilt) {
+		t.Errorf("another root, again: %v, made at %v and %v", err, rebuilt, l.hashes.rebuilt)
 	}
 	closeLog(t, l)
 }

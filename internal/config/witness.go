@@ -2,6 +2,8 @@ package config
 
 import (
 	"encoding/base64"
+	"net/netip"
+	"net/url"
 	"strings"
 	"time"
 
@@ -27,6 +29,9 @@ func witnesses(b *strict.Block, key string) []Witness {
 		w := Witness{Pos: in.At("name"), Name: in.Name("name"), CA: in.Path("ca", "")}
 		if v, ok := in.Needed("url"); ok {
 			w.URL = in.Reader.URL(strict.Text{Value: v, Pos: in.At("url")}, "https", "http")
+			if isPlain(w.URL) {
+				in.Reader.Warn(in.At("url"), "https://", "lets whoever is between here and the witness feign that it contradicts the log; then nothing more is sent to it")
+			}
 		}
 		if v, ok := in.Needed("key"); ok {
 			if w.Key = v; !isWitnessKey(v) {
@@ -44,6 +49,16 @@ func witnesses(b *strict.Block, key string) []Witness {
 		b.Bad(key, "", "are %d, at most %d can be", len(all), maxWitnesses)
 	}
 	return all
+}
+
+// isPlain reports whether a URL is one of HTTP without TLS to another machine.
+func isPlain(v string) bool {
+	u, err := url.Parse(v)
+	if err != nil || u.Scheme != "http" {
+		return false
+	}
+	a, err := netip.ParseAddr(u.Hostname())
+	return u.Hostname() != "localhost" && (err != nil || !a.IsLoopback())
 }
 
 // isWitnessKey takes the form of a key (c2sp.org/signed-note) of the algorithm for cosignatures. Whether its hash is

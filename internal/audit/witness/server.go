@@ -126,9 +126,28 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // answer is a refusal with its status.
 type answer struct {
-	status int
-	signed uint64 // of a 409
+	status   int
+	signed   uint64 // of a 409
+	evidence string // a checkpoint that the log has signed, and that contradicts what the witness signed, or seems to
 	error
+}
+
+// report writes a refusal to the log. What anybody can bring about without a log's key is not shown by default (P7).
+func (s *Server) report(r *http.Request, refused *answer) {
+	level := slog.LevelDebug
+	switch {
+	case refused.status == http.StatusInternalServerError:
+		level = slog.LevelError
+	case refused.evidence != "":
+		level = slog.LevelWarn
+	case refused.status == http.StatusConflict: // as every gateway gets it that has forgotten where it was
+		level = slog.LevelInfo
+	}
+	with := []any{"source", r.RemoteAddr, "status", refused.status, "why", refused.Error()}
+	if refused.evidence != "" {
+		with = append(with, "checkpoint", refused.evidence)
+	}
+	s.o.Log.Log(r.Context(), level, "a checkpoint was not signed", with...)
 }
 
 func refuse(status int, format string, args ...any) *answer {
@@ -147,7 +166,7 @@ func (s *Server) add(w http.ResponseWriter, r *http.Request) {
 	}
 	line, refused := s.addCheckpoint(body)
 	if refused != nil {
-		s.o.Log.Warn("a checkpoint was not signed", "source", r.RemoteAddr, "status", refused.status, "why", refused.Error())
+		s.report(r, refused)
 		if refused.status == http.StatusConflict {
 			w.Header().Set("Content-Type", sizeType)
 			w.WriteHeader(refused.status)
@@ -194,9 +213,10 @@ func (s *Server) addCheckpoint(body []byte) (line string, refused *answer) {
 		return "", refuse(http.StatusBadRequest, "old is %d, and the checkpoint signs %d records", r.old, t.size)
 	}
 	if r.old != k.last.size {
-		return "", &answer{http.StatusConflict, k.last.size, fmt.Errorf("%s: old is %d, and %d records were signed", k.origin, r.old, k.last.size)}
+		return "", &answer{status: http.StatusConflict, signed: k.last.size, error: fmt.Errorf("%s: old is %d, and %d records were signed", k.origin, r.old, k.last.size)}
 	}
 	if refused := k.consistent(r, t); refused != nil {
+		refused.evidence = r.checkpoint
 		return "", refused
 	}
 	if line, err = cosign(s.o.Signer, n.Text); err != nil {
@@ -217,7 +237,7 @@ func (s *Server) addCheckpoint(body []byte) (line string, refused *answer) {
 func (k *known) consistent(r request, t text) *answer {
 	switch {
 	case t.size == k.last.size && t.root != k.last.root:
-		return &answer{http.StatusConflict, k.last.size, fmt.Errorf("%s: FORK: %d records have the root %s, and the root %s was signed", k.origin, t.size, t.root, k.last.root)}
+		return &answer{status: http.StatusConflict, signed: k.last.size, error: fmt.Errorf("%s: FORK: %d records have the root %s, and the root %s was signed", k.origin, t.size, t.root, k.last.root)}
 	case r.old == 0 || t.size == k.last.size:
 		if len(r.proof) > 0 {
 			return refuse(http.StatusUnprocessableEntity, "%s: a proof from %d to %d records is empty", k.origin, r.old, t.size)

@@ -1,6 +1,8 @@
 package witness
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -447,6 +449,37 @@ func TestRace(t *testing.T) {
 	}
 	if signed != 1 {
 		t.Errorf("%d of %d forks were signed", signed, forks)
+	}
+}
+
+// TestEvidence: a fork is kept in the witness's log with the signature that proves it; strangers cannot fill it.
+func TestEvidence(t *testing.T) {
+	w := newWorld(t)
+	m := w.log.grow(t, leaves("a", 9)...)
+	fork := (&memory{keys: m.keys}).grow(t, leaves("b", 9)...)
+	stranger := (&memory{keys: newLogKeys(t, "gw2.test/sallyport")}).grow(t, "a")
+	w.signs(m, 0, 6)
+	var mu sync.Mutex
+	var said bytes.Buffer
+	w.server.o.Log = slog.New(slog.NewJSONHandler(syncWriter{&mu, &said}, nil))
+	w.refuses("nonsense", "x", 400, "")
+	w.refuses("unknown log", stranger.ask(t, 0, 1), 404, "")
+	w.refuses("wrong key", strings.Replace(m.ask(t, 6, 9), "\n9\n", "\n8\n", 1), 403, "")
+	if said.Len() > 0 {
+		t.Errorf("strangers write into the log: %s", said.String())
+	}
+	for _, body := range []string{fork.ask(t, 6, 9), request{6, nil, fork.checkpoint(t, 6)}.String()} {
+		said.Reset()
+		if status, _, _ := w.post(body); status == http.StatusOK {
+			t.Error("signed")
+		}
+		var line struct{ Level, Checkpoint string }
+		if err := json.Unmarshal(said.Bytes(), &line); err != nil || line.Level != "WARN" {
+			t.Fatalf("%v: %s", err, said.String())
+		}
+		if _, err := note.Open([]byte(line.Checkpoint), note.VerifierList(m.keys.verifier)); err != nil {
+			t.Errorf("the evidence is worth nothing: %v", err)
+		}
 	}
 }
 
