@@ -383,7 +383,9 @@ func TestHostileWitness(t *testing.T) {
 		{"too much", func(w http.ResponseWriter, _ *http.Request) { w.Write(make([]byte, maxAnswer+1)) }, "more than", 1, false},
 		{"unknown log", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no\x1b[31m", 404) }, "does not know this log", 1, false},
 		{"wrong key of the log", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(403) }, "another key of this log", 1, false},
-		{"a redirect", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://192.0.2.1/", http.StatusTemporaryRedirect) }, "307", 1, false},
+		{"a redirect", func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "http://192.0.2.1/", http.StatusTemporaryRedirect)
+		}, "307", 1, false},
 		{"409 without a size", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(409) }, "409 with a body of", 1, false},
 		{"409 with nonsense", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", sizeType)
