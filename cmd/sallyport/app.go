@@ -199,6 +199,7 @@ func openApp(ctx context.Context, cfg *config.Config, logger *slog.Logger, now f
 		System: a.findSystem, End: a.endSession, Change: a.change, Firsts: a.firsts,
 		Operator: a.operator, FourEyes: a.fourEyes, Examine: a.examine, Directory: a.directoryGroups, Targets: targets{a},
 	})
+	a.proofVerbs()
 	return a, nil
 }
 
@@ -486,23 +487,4 @@ func shortPath(path string) (string, func() error, error) {
 		return "", nil, err
 	}
 	return fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), filepath.Base(path)), dir.Close, nil
-}
-
-// verifyLive verifies the journal of this gateway in place, beside a daemon that may be writing it.
-func (c *cli) verifyLive(keyFile string) (audit.Report, error) {
-	cfg, err := c.load()
-	if err != nil {
-		return audit.Report{}, err
-	}
-	p := layout(cfg.Data)
-	if keyFile == "" {
-		keyFile = p.auditPublic
-	}
-	v, err := readVerifier(keyFile)
-	if err != nil {
-		return audit.Report{}, err
-	}
-	bar := c.progress("records", 0)
-	defer bar.done()
-	return audit.VerifyDir(p.journal, p.checkpoint, v, bar.at)
 }

@@ -20,7 +20,7 @@ import (
 )
 
 func (c *cli) auditCommand() *cobra.Command {
-	return noun("audit", "The records and their proof", c.auditSearch(), c.auditTail(), c.auditExport(), c.auditVerify(), c.auditCheckpoint(), c.auditPublicKey())
+	return noun("audit", "The records and their proof", c.auditSearch(), c.auditTail(), c.auditExport(), c.auditVerify(), c.auditProof(), c.auditCheckpoint(), c.auditPublicKey())
 }
 
 // filterFlags are the flags of search and tail.
@@ -183,51 +183,6 @@ func (c *counted) Write(p []byte) (int, error) {
 	return n, err
 }
 
-func (c *cli) auditVerify() *cobra.Command {
-	var keyFile string
-	cmd := &cobra.Command{
-		Use: "verify [FILE]", Short: "Prove that no record was altered, removed, added or moved", Args: cobra.MaximumNArgs(1),
-		Long: `With FILE and --key: verifies an exported file, with the public key and nothing else.
-Without: verifies this gateway's own journal, also while the daemon runs, against its stored checkpoint.
-Prints the size and root of the tree and exits with 0, or names the first bad record and exits with 1.`,
-		Example: "  sallyport audit verify\n  sallyport audit verify june.jsonl --key sallyport.pub",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 1 && keyFile == "" {
-				return usageError{hintf("`sallyport audit public-key > sallyport.pub` writes it, at the gateway", "an exported file is verified with --key KEYFILE")}
-			}
-			var report audit.Report
-			var err error
-			if len(args) == 1 {
-				report, err = c.verifyFile(args[0], keyFile)
-			} else {
-				report, err = c.verifyLive(keyFile)
-			}
-			if err != nil {
-				var bad *audit.BadRecord
-				if c.json && errors.As(err, &bad) {
-					if e := c.printJSON(map[string]any{"verified": false, "record": bad.Seq, "what": bad.What}); e != nil {
-						return e
-					}
-				}
-				return hintf("keep the file or data folder as it is, and compare with earlier exports and checkpoints", "not verified: %w", err)
-			}
-			if report.Unfinished != "" {
-				fmt.Fprintf(c.stderr, "note: a killed gateway left an unfinished write, which nobody was told of; the next start cuts it off (%s)\n", report.Unfinished)
-			}
-			if report.Unsigned > 0 {
-				fmt.Fprintf(c.stderr, "note: the newest %d records are whole, and not signed yet\n", report.Unsigned)
-			}
-			if c.json {
-				return c.printJSON(map[string]any{"verified": true, "size": report.Size, "root": report.Root.String()})
-			}
-			_, err = fmt.Fprintf(c.stdout, "verified: size %d root %s\n", report.Size, report.Root)
-			return err
-		},
-	}
-	cmd.Flags().StringVar(&keyFile, "key", "", "`KEYFILE` with the public key of the log")
-	return cmd
-}
-
 func readVerifier(path string) (note.Verifier, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
@@ -238,42 +193,6 @@ func readVerifier(path string) (note.Verifier, error) {
 		return nil, hintf("it is the one line that `sallyport audit public-key` prints", "%s: %w", path, err)
 	}
 	return v, nil
-}
-
-func (c *cli) verifyFile(path, keyFile string) (audit.Report, error) {
-	v, err := readVerifier(keyFile)
-	if err != nil {
-		return audit.Report{}, err
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return audit.Report{}, err
-	}
-	defer f.Close()
-	bar := c.progress("records", 0)
-	defer bar.done()
-	return audit.VerifyExport(f, v, bar.at)
-}
-
-func (c *cli) auditCheckpoint() *cobra.Command {
-	return &cobra.Command{
-		Use: "checkpoint", Short: "Sign and print the present size and root of the log", Args: cobra.NoArgs,
-		Long:    `Prints a C2SP tlog-checkpoint. Kept elsewhere, it shows later that nothing before it was altered or cut off.`,
-		Example: "  sallyport audit checkpoint >> /mnt/elsewhere/checkpoints",
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return c.with(cmd, func(caller admin.Caller) error {
-				var cp admin.Checkpoint
-				if err := caller.Call(cmd.Context(), "audit.checkpoint", admin.Empty{}, &cp); err != nil {
-					return err
-				}
-				if c.json {
-					return c.printJSON(cp)
-				}
-				_, err := io.WriteString(c.stdout, cp.Note)
-				return err
-			})
-		},
-	}
 }
 
 func (c *cli) auditPublicKey() *cobra.Command {

@@ -81,9 +81,6 @@ func unsupported(cfg *config.Config) config.Problems {
 	if cfg.Database != nil {
 		refuse("database", "a shared database is not served by this version", "leave it out: SQLite in the data folder")
 	}
-	if len(cfg.Audit.Witnesses) > 0 {
-		refuse("audit.witnesses", "witnesses are not served by this version", "leave them out, and keep the output of `sallyport audit checkpoint` elsewhere")
-	}
 	if cfg.Audit.Syslog != nil {
 		refuse("audit.syslog", "sending records by syslog is not served by this version", "leave it out")
 	}
@@ -107,7 +104,7 @@ const defaultInvalidUser = 5 * time.Second
 
 // checkReplies finds what is wrong with a configuration beyond its form.
 func checkReplies(cfg *config.Config) config.Problems {
-	problems := append(unsupported(cfg), checkTargets(cfg)...)
+	problems := slices.Concat(unsupported(cfg), checkTargets(cfg), checkWitnesses(cfg))
 	problems = append(problems, checkRecording(cfg)...)
 	for _, r := range cfg.Rules {
 		_, ps := replyOf(r)

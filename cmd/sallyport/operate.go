@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"sallyport/internal/admin"
+	"sallyport/internal/audit/witness"
 	"sallyport/internal/config"
 )
 
@@ -106,6 +107,8 @@ type Status struct {
 	IndexLag   uint64          `json:"index_lag"`
 	Sessions   int             `json:"sessions"`
 	Attention  []string        `json:"attention,omitempty"` // what somebody should look at
+
+	Witnesses []witness.Standing `json:"witnesses,omitempty"`
 }
 
 func (c *cli) statusCommand() *cobra.Command {
@@ -158,7 +161,7 @@ func (c *cli) statusCommand() *cobra.Command {
 				for _, what := range s.Attention {
 					rows = append(rows, []string{"attention", what})
 				}
-				err := c.table([]string{"GATEWAY", state}, rows)
+				err := c.table([]string{"GATEWAY", state}, append(rows, witnessRows(s.Witnesses)...))
 				if err != nil {
 					return err
 				}

@@ -25,6 +25,7 @@ import (
 
 	"sallyport/internal/admin"
 	"sallyport/internal/audit"
+	"sallyport/internal/audit/witness"
 	"sallyport/internal/config"
 	"sallyport/radiusd"
 	"sallyport/radiusd/ledger"
@@ -195,6 +196,9 @@ type gateway struct {
 	sockets *sockets
 	through *switchGate // what the SSH gateway asks
 
+	publisher *witness.Publisher
+	published []func(checkpoint string) // set before run: each gets every checkpoint that is published, with the witnesses' signatures
+
 	clock  *clockWatch
 	before predecessor
 	stop   context.CancelFunc // ends the work
@@ -222,6 +226,10 @@ func (c *cli) serve(ctx context.Context, cfg *config.Config, o serveOptions) (er
 	if err := g.build(cfg); err != nil {
 		return err
 	}
+	if g.publisher, err = g.newPublisher(cfg); err != nil {
+		return err
+	}
+	g.metrics.registry.MustRegister(newWitnessMetrics(g.publisher))
 	if g.sockets, err = openSockets(cfg, a.paths, o.sockets); err != nil {
 		return err
 	}
@@ -259,6 +267,7 @@ func (c *cli) serve(ctx context.Context, cfg *config.Config, o serveOptions) (er
 		g.snapshot(context.WithoutCancel(ctx)),
 	)
 	if g.succession == nil || err != nil {
+		g.finishPublishing(ctx)
 		return err
 	}
 	if err := closed(); err != nil {
@@ -341,6 +350,7 @@ func (g *gateway) run(ctx context.Context, o serveOptions) error {
 	work.Go(func() error { return g.sweep(workCtx) })
 	work.Go(func() error { return g.tendRegister(workCtx) })
 	work.Go(func() error { return g.tendClock(workCtx) })
+	work.Go(func() error { return g.publisher.Run(workCtx) })
 	if o.notify {
 		work.Go(func() error { return g.cli.tendMemory(workCtx) })
 	}
@@ -470,6 +480,7 @@ func (g *gateway) status(ctx context.Context) Status {
 		RADIUS: g.sockets.radiusNames(), Accounting: g.sockets.accountingNames(), RadSec: g.sockets.radsecNames(), SSH: g.sockets.sshNames(), Metrics: g.sockets.metricsName(),
 		Firsts: g.doors.standings(ctx), Records: g.log.Next(), IndexLag: g.index.lag(), Sessions: len(g.gate.Sessions()), Attention: append(g.deadRules(), g.clock.attention()...),
 	}
+	s.Witnesses = g.publisher.Standings()
 	if err := g.health(ctx); err != nil {
 		s.Open, s.Reason = false, err.Error()
 	}
@@ -552,6 +563,8 @@ func needRestart(old, cfg *config.Config) []string {
 	differ("radius.accounting", old.RADIUS.Accounting, cfg.RADIUS.Accounting)
 	differ("radius.tls", deref(old.RADIUS.TLS), deref(cfg.RADIUS.TLS))
 	differ("ssh.listen", old.SSH.Listen, cfg.SSH.Listen)
+	differ("audit.checkpoint_every", old.Audit.CheckpointEvery, cfg.Audit.CheckpointEvery)
+	differ("audit.witnesses", witnessesOf(old), witnessesOf(cfg))
 	differ("metrics.listen", old.Metrics.Listen, cfg.Metrics.Listen)
 	return fields
 }

@@ -44,6 +44,7 @@ func duties() map[string]duty {
 	add(all, false, "status") // asked every few seconds by monitoring, and about nobody
 	add(readers, true, "audit.search", "audit.tail", "session.past", "explain.packet")
 	add(readers, false, "audit.export", "audit.public-key", "audit.checkpoint", "session.show", "recording.find", "recording.fetch", "recording.play", "recording.export", "recording.search")
+	add(readers, false, "audit.cosigned", "audit.proof")
 	add(desk, false, "user.unlock", "token.enrol", "token.confirm", "token.revoke", "token.recovery", "token.resync", "session.kill", "trust.revoke")
 	add(admins, false, "user.add", "user.set", "user.disable", "user.enable", "user.remove", "key.add", "key.remove",
 		"session.refresh", "target.scan", "target.trust", "target.revoke", "target.remove", "target.credential", "target.credential-remove",

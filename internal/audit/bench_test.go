@@ -28,6 +28,7 @@ func BenchmarkEncode(b *testing.B) {
 		if dst, err = (*encoding)(&p).EncodeEntry(dst[:0], n); err != nil {
 			b.Fatal(err)
 		}
+		l.fresh = l.fresh[:0] // as the journal's hook does it
 		n++
 	}
 	b.ReportMetric(float64(len(dst)), "payload-bytes")
@@ -85,4 +86,51 @@ func BenchmarkVerifyExport(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/record")
+}
+
+// proofRecords is how large the log of BenchmarkProve is.
+const proofRecords = 100_000
+
+// BenchmarkProve is a proof of one record among many, and of consistency between two recent sizes. Both read a few dozen
+// hashes, whatever the size of the log; a proof of a record also reads the journal's segment in which it is.
+func BenchmarkProve(b *testing.B) {
+	f := newFixture(b, newKeys(b, "log"))
+	f.o.Journal.Sync = func(*os.File) error { return nil }
+	f.o.Restore, f.o.Replay = nil, nil
+	l := f.open(b)
+	rec := loginRecord(0)
+	for i := range proofRecords {
+		l.Submit(new(Pending), rec, nil)
+		rec = loginRecord(i + 1)
+		if i%1000 == 0 {
+			if _, err := l.Flush(); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	msg, c := mustCheckpoint(b, l)
+	b.Run("record", func(b *testing.B) {
+		for i := uint64(0); b.Loop(); i += 7919 {
+			if _, err := l.Prove(i%c.Size, msg); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("consistency", func(b *testing.B) {
+		for i := uint64(0); b.Loop(); i++ {
+			if _, err := l.ProveConsistency(c.Size-1-i%1000, c.Size, c.Root); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	closeLog(b, l)
+	b.Run("rebuild", func(b *testing.B) { // the whole file, at a start that finds none
+		for b.Loop() {
+			if err := os.Remove(f.o.CheckpointFile + ".hashes"); err != nil {
+				b.Fatal(err)
+			}
+			closeLog(b, f.open(b))
+		}
+		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(c.Size), "ns/record")
+	})
 }

@@ -18,6 +18,14 @@
 //
 //	{"checkpoint":"<note, as a JSON string>"}
 //
+// Where witnesses have signed a checkpoint of the log, the newest such one has a line of its own, just after as many records
+// as it signs (before the first one, if it signs none):
+//
+//	{"cosigned":"<note, as a JSON string>"}
+//
+// It is like the last line's, and has the witnesses' signatures below the log's (C2SP tlog-cosignature). Its root must be that of
+// the records above it.
+//
 // Hex digits are lower-case. The leaf of a record is
 //
 //	leaf = SHA-256(salt || canonical JSON)      the salt's 16 bytes, then the bytes of the JSON as they stand in the line
@@ -42,7 +50,22 @@
 // The file is right when each line has this form, record n has "seq" n, no token's step is consumed twice or after
 // a later one (below), the root is the checkpoint's, and the signature is by the known key. The checkpoint proves what
 // the log held when it was signed. Whoever holds the signing key, or kept an older file, can present a log that is
-// shorter or altogether another; to find that, compare with a checkpoint that was handed out earlier.
+// shorter or altogether another; to find that, compare with a checkpoint that was handed out earlier, or that a
+// witness has signed (package witness): the records must be at least as many, and the root of so many must be its.
+//
+// # The proof of one record
+//
+// A file of C2SP tlog-proof (c2sp.org/tlog-proof@v1), which shows one record without the others:
+//
+//	c2sp.org/tlog-proof@v1
+//	extra <base64 of the record's line of an export, with its line feed>
+//	index <number of the record>
+//	<hash of the inclusion proof, base64>         from the leaf's sibling up to the root's child (RFC 6962 section 2.1.1)
+//	<blank line>
+//	<checkpoint, perhaps with witnesses' signatures below the log's>
+//
+// It is right when the line has the form above and its "seq" is the index, and the leaf that is computed from it (the
+// entry whose RFC 6962 leaf hash is SHA-256(0x00 || leaf)) is in the checkpoint's tree at that index.
 //
 // # The record
 //
@@ -96,9 +119,10 @@
 //	1 | salt, 16 bytes | length of the JSON, uvarint | canonical JSON | private change, to the end (may be empty)
 //	2 | leaf, 32 bytes                                                  an erased record
 //
-// Beside it stand the newest checkpoint and the last one that was synced to the disk; both sign only what is durable.
-// A checkpoint is replaced within 200 ms of a new record. It is written when the log is first opened, so
-// that records without one are always a sign that somebody removed it. A snapshot is a uvarint length and a note by the same key,
+// Beside it stand the newest checkpoint and the last one that was synced to the disk (".synced"); both sign only what is
+// durable. A checkpoint is replaced within 200 ms of a new record. It is written when the log is first opened, so
+// that records without one are always a sign that somebody removed it. The newest one that a witness has signed (".cosigned") is
+// compared with at each start and each verification, and may be missing. A snapshot is a uvarint length and a note by the same key,
 //
 //	sallyport snapshot
 //	<number of records>
@@ -107,9 +131,22 @@
 //
 // then the hashes of the complete subtrees that make up the tree, the largest first, then the state.
 //
+// # The hashes
+//
+// The journal says nothing of the tree's inner hashes, and the running log needs only those at its right edge. Proofs need
+// the old ones: they stand in a file (".hashes"), the hash of each complete subtree in the order in which the subtrees
+// become complete (tlog.StoredHashIndex of golang.org/x/mod), 32 bytes each, less than 64 bytes a record. So a proof reads
+// a few dozen of them, whatever the size of the log, and none is kept in memory. Tiles (C2SP tlog-tiles) would take half the room, and have to be
+// rewritten while they fill; nobody fetches them from a gateway.
+//
+// Whoever commits a batch keeps the hashes that it completes, at the cost of copying them; before a checkpoint is signed, the
+// keeper appends them with one write, and without fsync. The file is no evidence. What it lacks, at a start or because a write failed,
+// is made again from the journal, and so is all of it when its root is not the log's; each proof is checked against the signed root before it
+// is handed out. While the file cannot be written, the log serves, and makes no proofs.
+//
 // # What it does not show
 //
 // The records of the last 200 ms before a kill, and those that somebody with the signing key or with write access to
 // the stopped gateway adds. An older state of all the files together is as good as it was then. Against
-// these, checkpoints must be kept where the gateway's administrators cannot write.
+// these, checkpoints must be kept where the gateway's administrators cannot write: witnesses do that by themselves.
 package audit

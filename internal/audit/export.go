@@ -22,7 +22,8 @@ const (
 	lineEnd        = "}\n"             //
 	lineErased     = `{"erased":"`     // 64 hex digits
 	lineSeq        = `","seq":`        // the number
-	lineCheckpoint = `{"checkpoint":"` // the note as a JSON string
+	lineCosigned   = `{"cosigned":"`   // the note as a JSON string
+	lineCheckpoint = `{"checkpoint":"` // the same
 
 	maxLine = MaxRecord + 256
 )
@@ -47,8 +48,20 @@ func (l *Log) Export(w io.Writer) error {
 		return err
 	}
 	out := bufio.NewWriterSize(w, 1<<16)
-	if want.size > 0 {
-		err = exportEntries(l.journal, out, &seen, want.size)
+	witnessed, at, err := l.exportedCosigned(want.size)
+	if err != nil {
+		return fmt.Errorf("export: %w", err)
+	}
+	if at == 0 {
+		_, err = out.Write(witnessed)
+	}
+	if want.size > 0 && err == nil {
+		err = exportEntries(l.journal, out, &seen, want.size, func() (err error) {
+			if seen.size == at {
+				_, err = out.Write(witnessed)
+			}
+			return err
+		})
 		if err != nil {
 			return fmt.Errorf("export: %w", err)
 		}
@@ -70,8 +83,18 @@ func (l *Log) Export(w io.Writer) error {
 	return nil
 }
 
-// exportEntries writes the lines of the first size entries, and adds them to seen.
-func exportEntries(j *journal.Journal, w io.Writer, seen *tree, size uint64) error {
+// exportedCosigned is the line of the newest checkpoint that a witness has signed, and after how many records it goes.
+func (l *Log) exportedCosigned(size uint64) (line []byte, at uint64, err error) {
+	msg, c, err := l.file.loadCosigned(l.o.Verifier)
+	if err != nil || msg == "" || c.Size > size {
+		return nil, 0, err
+	}
+	line, err = cosignedLine(msg)
+	return line, c.Size, err
+}
+
+// exportEntries writes the lines of the first size entries, adds them to seen, and calls then after each.
+func exportEntries(j *journal.Journal, w io.Writer, seen *tree, size uint64, then func() error) error {
 	hasher := newLeafHasher()
 	var line []byte
 	err := j.Scan(0, func(index uint64, _ journal.Position, payload []byte) error {
@@ -83,6 +106,9 @@ func exportEntries(j *journal.Journal, w io.Writer, seen *tree, size uint64) err
 		seen.add(leaf)
 		line = appendLine(line[:0], index, &e, leaf[:])
 		if _, err := w.Write(line); err != nil {
+			return err
+		}
+		if err := then(); err != nil {
 			return err
 		}
 		if seen.size == size {
@@ -162,28 +188,60 @@ func cutHex(b []byte, n int) (value, rest []byte, ok bool) {
 	return value, b[n:], true
 }
 
-func checkpointLine(msg string) ([]byte, error) {
+// noteLine is a checkpoint's line of an export. The keys are the fields of v.
+func noteLine(v any) ([]byte, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
-	if err := enc.Encode(struct {
-		Checkpoint string `json:"checkpoint"`
-	}{msg}); err != nil {
+	if err := enc.Encode(v); err != nil {
 		return nil, fmt.Errorf("export: checkpoint: %w", err)
 	}
 	return b.Bytes(), nil
 }
 
-// parseCheckpointLine gives the note in a line, which must be just as checkpointLine writes it.
-func parseCheckpointLine(line []byte) (string, error) {
-	var v struct {
+func checkpointLine(msg string) ([]byte, error) {
+	return noteLine(struct {
 		Checkpoint string `json:"checkpoint"`
-	}
+	}{msg})
+}
+
+func cosignedLine(msg string) ([]byte, error) {
+	return noteLine(struct {
+		Cosigned string `json:"cosigned"`
+	}{msg})
+}
+
+// parseNoteLine gives the note in a line, which must be just as write makes it.
+func parseNoteLine(line []byte, write func(string) ([]byte, error)) (string, error) {
+	var v struct{ Checkpoint, Cosigned string }
 	if err := json.Unmarshal(line, &v); err != nil {
 		return "", fmt.Errorf("checkpoint: %w", errLine)
 	}
-	if again, err := checkpointLine(v.Checkpoint); err != nil || !bytes.Equal(again, line) {
+	msg := v.Checkpoint + v.Cosigned // one of them, else the line is another
+	if again, err := write(msg); err != nil || !bytes.Equal(again, line) {
 		return "", fmt.Errorf("checkpoint: %w", errLine)
 	}
-	return v.Checkpoint, nil
+	return msg, nil
+}
+
+// parseCheckpointLine gives the note in a line, which must be just as checkpointLine writes it.
+func parseCheckpointLine(line []byte) (string, error) { return parseNoteLine(line, checkpointLine) }
+
+// exported takes a cosigned checkpoint's line of an export, which stands where the tree has its size.
+func (w *witnessed) exported(c *checker, line []byte) error {
+	seq := c.tree.size
+	msg, err := parseNoteLine(line, cosignedLine)
+	if err != nil {
+		return badRecord(seq, "in its place: %v", err)
+	}
+	open, err := OpenCheckpoint(msg, w.v, w.Witnesses...)
+	switch {
+	case err != nil:
+		return badRecord(seq, "in its place, a cosigned checkpoint: %v", err)
+	case open.Size != seq || w.inFile:
+		return badRecord(seq, "in its place is a cosigned checkpoint of %d records", open.Size)
+	}
+	w.inFile = true
+	w.add(open, "the file's cosigned checkpoint")
+	return w.check(c)
 }

@@ -45,10 +45,12 @@ func (l *Log) publish(sync bool) (string, error) {
 	l.mu.Lock()
 	closed := l.closed
 	t.set(&l.durable)
+	fresh := l.waiting.take(t.size)
 	l.mu.Unlock()
 	if closed {
 		return "", ErrClosed // another process may own the file by now
 	}
+	l.keepHashes(&t, fresh)
 	msg, err := t.head().sign(l.o.Signer)
 	if err == nil {
 		err = l.file.store(msg, sync)

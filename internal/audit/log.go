@@ -23,19 +23,22 @@ type Log struct {
 	repaired []string // set by Open
 
 	// Owned by whoever commits, after Open.
-	tree   tree // of all encoded records
+	tree   tree   // of all encoded records
+	fresh  []byte // hashes of subtrees that the batch under way completes; never nil
 	salts  salts
 	hasher leafHasher
 
 	// Guarded by mu. It is never held together with another lock.
 	mu      sync.Mutex
 	durable tree          // of all records that are on the disk: what may be signed
+	waiting waiting       // hashes on their way to the file of hashes
 	wake    chan struct{} // closed and forgotten when something below or above changes; nil while nobody waits
 	failed  error
 	closed  bool
 	status  CheckpointStatus
 
 	publishing sync.Mutex // held from reading durable to the checkpoint's rename, so that none replaces a newer one
+	hashes     hashFile   // written by whoever has publishing
 
 	dirty chan struct{} // tells keep that there are new records
 	stop  chan struct{}
@@ -49,6 +52,7 @@ var ErrClosed = errors.New("the audit log is closed")
 func newLog(o Options) *Log {
 	return &Log{
 		o: o, file: checkpointFile(o.CheckpointFile), hasher: newLeafHasher(),
+		fresh: make([]byte, 0, 4096), hashes: hashFile{path: o.CheckpointFile + ".hashes"},
 		bodies: sync.Pool{New: func() any { b := make([]byte, 0, 1024); return &b }},
 		dirty:  make(chan struct{}, 1), stop: make(chan struct{}), kept: make(chan struct{}),
 	}
@@ -79,7 +83,7 @@ func (e *encoding) EncodeEntry(dst []byte, index uint64) ([]byte, error) {
 	}
 	salt := l.salts.next()
 	dst, json := appendEntry(dst, index, salt, *e.body, e.change)
-	l.tree.add(l.hasher.of(salt, json))
+	l.fresh = l.tree.grow(l.fresh, l.hasher.of(salt, json))
 	e.rec.Seq = index
 	l.bodies.Put(e.body)
 	e.body, e.change = nil, nil
@@ -162,6 +166,8 @@ func (l *Log) Flush() (next uint64, err error) {
 func (l *Log) committed(first, next uint64) {
 	l.mu.Lock()
 	if l.tree.size == next {
+		l.waiting.add(l.fresh, l.durable.size, next)
+		l.fresh = l.fresh[:0]
 		l.durable.set(&l.tree)
 	} else if l.failed == nil {
 		l.failed = fmt.Errorf("audit log: the tree has %d records, and the journal %d", l.tree.size, next)
@@ -367,6 +373,7 @@ func (l *Log) Close() error {
 			_, perr := l.publish(true)
 			err = errors.Join(err, perr)
 		}
+		l.hashes.close()
 		l.mu.Lock()
 		l.closed = true
 		l.wakeAll()

@@ -24,7 +24,7 @@ type Options struct {
 	Now      func() time.Time
 
 	// CheckpointFile is where the newest checkpoint is kept, outside Dir. A second one stands beside it, with
-	// ".synced" added to its name.
+	// ".synced" added to its name, and the tree's hashes, with ".hashes" added.
 	CheckpointFile string
 
 	// Journal is passed on, with Dir set. A Committed hook given here is called after the log's own.
@@ -87,10 +87,13 @@ func Open(o Options) (*Log, error) {
 	}
 	err = l.load(signed)
 	if err == nil {
+		if missed := l.openHashes(); missed != nil {
+			l.repaired = append(l.repaired, missed.Error())
+		}
 		_, err = l.Checkpoint() // also the first one, of no records: from now on its absence means tampering
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("audit log in %s: %w", o.Dir, err), l.journal.Close())
+		return nil, errors.Join(fmt.Errorf("audit log in %s: %w", o.Dir, err), l.hashes.close(), l.journal.Close())
 	}
 	go l.keep()
 	return l, nil
@@ -103,6 +106,11 @@ func (l *Log) signed() ([]stored, error) {
 	if missing != nil && !errors.Is(missing, errNoCheckpoint) {
 		return nil, fmt.Errorf("%w: %w", ErrOther, missing)
 	}
+	if msg, c, err := l.file.loadCosigned(l.o.Verifier); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrOther, err)
+	} else if msg != "" {
+		signed = append(signed, stored{head{c.Size, c.Root}, l.file.cosigned()})
+	}
 	j, err := journal.Open(journal.Options{Dir: l.o.Dir, ReadOnly: true})
 	next := uint64(0)
 	if err == nil {
@@ -114,7 +122,7 @@ func (l *Log) signed() ([]stored, error) {
 	if missing != nil && next > 0 {
 		return nil, fmt.Errorf("%w: %d records, but %w", ErrUnsigned, next, missing)
 	}
-	if len(signed) > 0 && signed[0].path != string(l.file) {
+	if missing == nil && signed[0].path != string(l.file) {
 		l.repaired = append(l.repaired, fmt.Sprintf("%s is empty; %s was used", l.file, signed[0].path))
 	}
 	for _, s := range signed {

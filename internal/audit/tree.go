@@ -17,17 +17,28 @@ type tree struct {
 func (t *tree) depth() int { return bits.OnesCount64(t.size) }
 
 // add appends a leaf.
-func (t *tree) add(leaf [sha256.Size]byte) {
+func (t *tree) add(leaf [sha256.Size]byte) { _ = t.grow(nil, leaf) }
+
+// grow appends a leaf, and to dst, unless it is nil, the hashes of the subtrees that are complete with it, the smallest
+// first: what a file in the order of tlog.StoredHashIndex grows by.
+func (t *tree) grow(dst []byte, leaf [sha256.Size]byte) []byte {
 	var data [1 + sha256.Size]byte // tlog.RecordHash without its heap allocation
 	copy(data[1:], leaf[:])
 	h := tlog.Hash(sha256.Sum256(data[:]))
+	if dst != nil {
+		dst = append(dst, h[:]...)
+	}
 	n := t.depth()
 	for s := t.size; s&1 == 1; s >>= 1 {
 		n--
 		h = tlog.NodeHash(t.edge[n], h)
+		if dst != nil {
+			dst = append(dst, h[:]...)
+		}
 	}
 	t.edge[n] = h
 	t.size++
+	return dst
 }
 
 // set makes t a copy of o, touching no more of the edge than is in use.

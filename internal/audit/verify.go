@@ -50,9 +50,10 @@ type Report struct {
 	// ErasedRanges are the erased ones, the first MaxErasedRanges runs of them. That they are gone is proved to be no
 	// damage; that somebody was allowed to erase them is for the reader to find out.
 	ErasedRanges []Range
-	Unfinished   string    // VerifyDir: a write that a killed gateway left behind the last record; empty: none
-	Unsigned     uint64    // VerifyDir: records after those that the checkpoint signs. They are sound, and prove nothing yet
-	First, Last  time.Time // of the first and the last record read
+	Unfinished   string     // VerifyDir: a write that a killed gateway left behind the last record; empty: none
+	Unsigned     uint64     // VerifyDir: records after those that the checkpoint signs. They are sound, and prove nothing yet
+	First, Last  time.Time  // of the first and the last record read
+	Cosigned     []Cosigned // checkpoints that others kept or signed, and the log holds to
 }
 
 // checker is what both verifications do with each record.
@@ -147,10 +148,23 @@ func (c *checker) compare(h head, path string, good uint64) error {
 // It cannot tell that records were made after the checkpoint and left out together with it: for that the reader
 // compares Report.Size with a checkpoint that was kept elsewhere.
 func VerifyExport(r io.Reader, v note.Verifier, progress func(n uint64)) (Report, error) {
+	return VerifyExportWith(r, v, Witnessed{}, progress)
+}
+
+// VerifyExportWith is VerifyExport, and compares with what witnesses have signed or somebody has kept: a log that was cut or
+// made anew since is found. An error of ErrUnwitnessed means that the export is right as far as it goes.
+func VerifyExportWith(r io.Reader, v note.Verifier, with Witnessed, progress func(n uint64)) (Report, error) {
 	c := newChecker(progress)
+	w, err := newWitnessed(with, v)
+	if err != nil {
+		return c.report, err
+	}
 	in := bufio.NewReaderSize(r, maxLine)
 	for {
 		seq := c.tree.size
+		if err := w.check(c); err != nil {
+			return c.report, err
+		}
 		line, err := in.ReadSlice('\n')
 		switch {
 		case errors.Is(err, bufio.ErrBufferFull):
@@ -163,7 +177,17 @@ func VerifyExport(r io.Reader, v note.Verifier, progress func(n uint64)) (Report
 			return c.report, fmt.Errorf("reading the export: %w", err)
 		}
 		if bytes.HasPrefix(line, []byte(lineCheckpoint)) {
-			return c.finishExport(line, in, v)
+			if report, err := c.finishExport(line, in, v); err != nil {
+				return report, err
+			}
+			err := w.finish(c)
+			return c.report, err
+		}
+		if bytes.HasPrefix(line, []byte(lineCosigned)) {
+			if bad := w.exported(c, line); bad != nil {
+				return c.report, bad
+			}
+			continue
 		}
 		e, stated, err := parseLine(line, seq)
 		if err != nil {
@@ -209,9 +233,27 @@ func (c *checker) finishExport(line []byte, in *bufio.Reader, v note.Verifier) (
 // records after the checkpoint are checked and counted in Report.Unsigned, and a write under way is no fault. Errors that
 // are not a *BadRecord come from the disk, or from the journal's parts that hold no record.
 func VerifyDir(dir, checkpointFileName string, v note.Verifier, progress func(n uint64)) (Report, error) {
+	return VerifyDirWith(dir, checkpointFileName, v, Witnessed{}, progress)
+}
+
+// VerifyDirWith is to VerifyDir as VerifyExportWith is to VerifyExport. The checkpoint that the gateway's own witnesses have
+// signed, which stands beside the newest one, is looked at in any case.
+func VerifyDirWith(dir, checkpointFileName string, v note.Verifier, with Witnessed, progress func(n uint64)) (Report, error) {
 	c := newChecker(progress)
+	w, err := newWitnessed(with, v)
+	if err != nil {
+		return c.report, err
+	}
+	file := checkpointFile(checkpointFileName)
+	msg, open, err := file.loadCosigned(v, with.Witnesses...)
+	if err != nil {
+		return c.report, err
+	}
+	if msg != "" {
+		w.add(open, file.cosigned())
+	}
 	// The records last: a gateway that writes meanwhile only adds to what checkpoints and snapshot sign.
-	signed, unsigned := checkpointFile(checkpointFileName).load(v, false)
+	signed, unsigned := file.load(v, false)
 	j, snapshot, err := openDir(dir, v)
 	if err != nil {
 		return c.report, verifyError(dir, err)
@@ -225,7 +267,10 @@ func VerifyDir(dir, checkpointFileName string, v note.Verifier, progress func(n 
 			c.report.Size, c.report.Root = s.size, s.root
 		}
 	}
-	if err := c.dir(j, append(signed, snapshot)); err != nil {
+	if err := c.dir(j, append(signed, snapshot), w); err != nil {
+		return c.report, err
+	}
+	if err := w.finish(c); err != nil {
 		return c.report, err
 	}
 	unfinished, err := verifyJournal(dir)
@@ -315,7 +360,7 @@ func endsReserved(path string) bool {
 }
 
 // dir checks all entries of j, and each signed head where the tree has its size.
-func (c *checker) dir(j *journal.Journal, signed []stored) error {
+func (c *checker) dir(j *journal.Journal, signed []stored, w *witnessed) error {
 	good := uint64(0)
 	check := func() error {
 		for _, s := range signed {
@@ -327,7 +372,7 @@ func (c *checker) dir(j *journal.Journal, signed []stored) error {
 			}
 			good = s.size
 		}
-		return nil
+		return w.check(c)
 	}
 	if err := check(); err != nil {
 		return err

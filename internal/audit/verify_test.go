@@ -271,6 +271,7 @@ func TestMangledDir(t *testing.T) {
 	}
 	dir := filepath.Dir(f.o.Dir)
 	files := readFiles(t, dir)
+	delete(files, "checkpoint.hashes") // no evidence: TestRottenHashes
 	if len(files) != 6 {
 		t.Fatalf("%d files", len(files))
 	}

@@ -298,16 +298,10 @@ type Reply struct {
 
 // Audit is what happens to records beyond the journal.
 type Audit struct {
-	Witnesses []Witness
-	Syslog    *Syslog
-	Retention Retention
-}
-
-// Witness countersigns checkpoints.
-type Witness struct {
-	Name string
-	URL  string `key:"url"`
-	Key  string // file of its public key
+	Witnesses       []Witness
+	CheckpointEvery time.Duration // how often they get one
+	Syslog          *Syslog
+	Retention       Retention
 }
 
 // Syslog is where records are copied to (RFC 5424).

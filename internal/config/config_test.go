@@ -294,7 +294,7 @@ func TestSample(t *testing.T) {
 		}
 		return []byte("a-secret-of-good-length-1\n"), nil
 	}
-	commented := regexp.MustCompile(`(?m)^( *)# (targets:|realms:|ldap:|radius:|tls:|eap:|  +- name|  +address|  +account|  +host_key|  +class|  +tags|- name|  [a-z_]+:|reply:)`)
+	commented := regexp.MustCompile(`(?m)^( *)# (audit:|targets:|realms:|ldap:|radius:|tls:|eap:|  +- name|  +address|  +account|  +host_key|  +class|  +tags|- name|  [a-z_]+:|reply:)`)
 	whole := commented.ReplaceAllString(string(got), "$1$2")
 	for name, text := range map[string]string{
 		"default": string(got),
@@ -312,7 +312,7 @@ func TestSample(t *testing.T) {
 		if recorded := len(cfg.Recording.Recipients) == 1; recorded != (name == "given") {
 			t.Errorf("%s: recipients %v", name, cfg.Recording.Recipients)
 		}
-		if name == "whole" && (len(cfg.SSH.Targets) != 1 || len(cfg.RADIUS.Clients) != 3 || len(cfg.Rules[0].Reply) != 2) {
+		if name == "whole" && (len(cfg.Audit.Witnesses) != 1 || len(cfg.SSH.Targets) != 1 || len(cfg.RADIUS.Clients) != 3 || len(cfg.Rules[0].Reply) != 2) {
 			t.Errorf("whole: not all of it was taken in:\n%s", text)
 		}
 	}

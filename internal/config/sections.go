@@ -225,15 +225,7 @@ func upstream(b *strict.Block) *Upstream {
 func audit(b *strict.Block) Audit {
 	defer b.End()
 	var a Audit
-	for _, in := range b.Items("witnesses") {
-		w := Witness{Name: in.Name("name"), Key: in.Path("key", "")}
-		if v, ok := in.Needed("url"); ok {
-			w.URL = in.Reader.URL(strict.Text{Value: v, Pos: in.At("url")}, "https", "http")
-		}
-		in.Require("key")
-		in.End()
-		a.Witnesses = append(a.Witnesses, w)
-	}
+	a.Witnesses, a.CheckpointEvery = witnesses(b, "witnesses"), checkpointEvery(b)
 	a.Syslog = syslog(b.Block("syslog"))
 	in := b.Block("retention")
 	a.Retention.Records = in.Span("records", 0, day, 100*years)

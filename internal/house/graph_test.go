@@ -57,6 +57,7 @@ func rooms() map[string]room {
 		"internal/console":   {[]string{"internal/admin", "internal/report", "internal/login"}, "pages have no logic of their own, so every door is the same door (P11)"},
 		// Nobody but cmd imports config: each package has its own options, checked by itself, and tests don't write YAML.
 		"internal/config":        {[]string{"internal/policy", "internal/throttle"}, "reading settings must not need what they set up"},
+		"internal/audit/witness": {[]string{"internal/audit"}, "a witness vouches for sizes and roots, of any log: it sees neither records nor journals"},
 		"internal/config/strict": {nil, "reading YAML strictly needs nothing of what the keys mean"},
 		"internal/house":         {nil, "it reads sources"},
 	}
