@@ -322,9 +322,10 @@ func (r *row) algorithm(name string, key *node) {
 
 // suiteName takes HMAC-SHA256, HMAC-SHA-256, HmacSHA256 and SHA256 for the same.
 func suiteName(s string) string {
-	s = strings.NewReplacer("-", "", "_", "").Replace(strings.ToLower(s))
-	return strings.TrimPrefix(s, "hmac")
+	return strings.TrimPrefix(unpunctuated.Replace(strings.ToLower(s)), "hmac")
 }
+
+var unpunctuated = strings.NewReplacer("-", "", "_", "")
 
 // policy takes what the maker allows. What cannot be kept forbids the key (RFC 6030 section 5).
 func (r *row) policy(n *node) {
