@@ -30,7 +30,7 @@ const (
 	MaxHardware = 200_000 // tokens in one file; the largest that makers are known to ship hold some 100,000
 	MaxSerial   = 64      // bytes
 	MaxSeed     = 128     // bytes; the longest HMAC block
-	MaxDrift    = 1000    // steps: more than eight hours, and no clock that can be trusted
+	MaxDrift    = 120     // steps: an hour for most tokens, which is also the most that a resynchronisation finds
 	MaxCounter  = 1 << 48 // what a token counts to in no life
 	maxMaker    = 64      // bytes of its maker's name or its model's
 )

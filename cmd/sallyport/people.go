@@ -281,7 +281,8 @@ func (c *cli) completePeople(cmd *cobra.Command, args []string, _ string) ([]str
 }
 
 func (c *cli) tokenCommand() *cobra.Command {
-	return noun("token", "One-time-code devices", c.tokenEnrol(), c.tokenConfirm(), c.tokenList(), c.tokenRevoke(), c.tokenRecovery(), c.tokenResync())
+	return noun("token", "One-time-code devices", c.tokenEnrol(), c.tokenConfirm(), c.tokenList(), c.tokenRevoke(), c.tokenRecovery(), c.tokenResync(),
+		c.tokenImport(), c.tokenStock(), c.tokenAssign(), c.tokenDiscard())
 }
 
 func (c *cli) tokenEnrol() *cobra.Command {
