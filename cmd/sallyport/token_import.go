@@ -283,7 +283,7 @@ func (c *cli) tokenStock() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.with(cmd, func(caller admin.Caller) error {
 				var list []admin.StockInfo
-				if err := caller.Call(cmd.Context(), "token.stock", admin.Empty{}, &list); err != nil {
+				if err := caller.Call(cmd.Context(), "token.stock", admin.StockList{}, &list); err != nil {
 					return err
 				}
 				return printList(c, list, []string{"SERIAL", "MAKER", "MODEL", "TYPE", "ALGORITHM", "DIGITS", "PERIOD", "UNTIL", "FOR", "IMPORTED"}, func(t admin.StockInfo) []string {
@@ -368,16 +368,14 @@ func (c *cli) completeStock(cmd *cobra.Command, args []string, begun string) ([]
 	}
 	var list []admin.StockInfo
 	err := c.with(cmd, func(caller admin.Caller) error {
-		return caller.Call(cmd.Context(), "token.stock", admin.Empty{}, &list)
+		return caller.Call(cmd.Context(), "token.stock", admin.StockList{Prefix: begun, Limit: maxCompleted}, &list)
 	})
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveError
 	}
 	var serials []string
 	for _, t := range list {
-		if strings.HasPrefix(t.Serial, begun) && len(serials) < maxCompleted {
-			serials = append(serials, t.Serial)
-		}
+		serials = append(serials, t.Serial)
 	}
 	return serials, cobra.ShellCompDirectiveNoFileComp
 }

@@ -14,6 +14,7 @@ import (
 	"hash"
 	"io"
 	"strconv"
+	"strings"
 	"time"
 
 	"sallyport/internal/audit"
@@ -68,6 +69,12 @@ type StockInfo struct {
 	Wish      string        `json:"wish,omitempty"`
 	Imported  time.Time     `json:"imported"`
 	Batch     string        `json:"batch,omitempty"`
+}
+
+// StockList is the input of token.stock.
+type StockList struct {
+	Prefix string `json:"prefix,omitempty"` // of the serial number
+	Limit  int    `json:"limit,omitempty"`  // 0: none
 }
 
 // TokenAssign is the input of token.assign.
@@ -371,16 +378,26 @@ func (s *Service) take(ctx context.Context, in TokenImport, n *intake, r *TokenI
 	return write()
 }
 
-func (s *Service) tokenStock(ctx context.Context, _ Empty) ([]StockInfo, error) {
+func (s *Service) tokenStock(ctx context.Context, in StockList) ([]StockInfo, error) {
 	list := []StockInfo{}
+	errEnough := errors.New("enough")
 	err := s.Store.Stock(ctx, func(t login.StockToken) error {
 		clear(t.Seed)
+		if !strings.HasPrefix(t.Serial, in.Prefix) {
+			return nil
+		}
+		if in.Limit > 0 && len(list) >= in.Limit {
+			return errEnough
+		}
 		list = append(list, StockInfo{
 			Serial: t.Serial, Maker: t.Maker, Model: t.Model, Type: t.Params.Type, Algorithm: t.Params.Algorithm, Digits: t.Params.Digits, Period: t.Params.Period,
 			From: t.From, Until: t.Until, Wish: t.Wish, Imported: t.Imported, Batch: t.Batch,
 		})
 		return nil
 	})
+	if errors.Is(err, errEnough) {
+		err = nil
+	}
 	return list, err
 }
 

@@ -99,12 +99,15 @@ type lock struct {
 }
 
 // problem is what is wrong with the whole file.
-type problem struct{ what, hint string }
+type problem struct {
+	what, hint string
+	line       int // 0: where the reading stands
+}
 
 func (p *problem) Error() string { return p.what }
 
 func wrong(hint, format string, args ...any) error {
-	return &problem{fmt.Sprintf(format, args...), hint}
+	return &problem{what: fmt.Sprintf(format, args...), hint: hint}
 }
 
 // readKey takes an EncryptionKey.

@@ -47,6 +47,9 @@ func Read(r io.Reader, k Key, give func(otp.Hardware) error) error {
 		what, hint := whyNot(err)
 		if whole := (*problem)(nil); errors.As(err, &whole) {
 			what, hint = whole.what, whole.hint
+			if whole.line > 0 {
+				line = whole.line
+			}
 		}
 		in.Add(otp.Fault{Line: line, What: what, Hint: hint})
 	}
@@ -108,7 +111,7 @@ func (p *reader) container() error {
 	start, ok := root.(xml.StartElement)
 	switch {
 	case !ok:
-		return wrong("`--format csv` reads tables", "this is not XML")
+		return &problem{"this is not XML", "`--format csv` reads tables", 1}
 	case start.Name.Space != namespace && strings.HasSuffix(start.Name.Local, "Container"):
 		return wrong("ask the maker for a file as RFC 6030 has it", "this is a key container of another version: its namespace is %s", quoted(start.Name.Space))
 	case start.Name.Local != "KeyContainer" || start.Name.Space != namespace:
