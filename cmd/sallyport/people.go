@@ -358,12 +358,12 @@ func (c *cli) tokenList() *cobra.Command {
 				if err := caller.Call(cmd.Context(), "token.list", admin.TokenList{Person: first(args)}, &tokens); err != nil {
 					return err
 				}
-				return printList(c, tokens, []string{"TOKEN", "PERSON", "TYPE", "ALGORITHM", "DIGITS", "PERIOD", "STATE", "CREATED", "LABEL"}, func(t admin.TokenInfo) []string {
+				return printList(c, tokens, []string{"TOKEN", "PERSON", "TYPE", "ALGORITHM", "DIGITS", "PERIOD", "STATE", "CREATED", "LABEL", "SERIAL"}, func(t admin.TokenInfo) []string {
 					period := ""
 					if t.Period > 0 {
 						period = fmt.Sprint(t.Period) + " s"
 					}
-					return []string{t.ID, t.Person, string(t.Type), string(t.Algorithm), fmt.Sprint(t.Digits), period, string(t.State), day(t.Created), t.Label}
+					return []string{t.ID, t.Person, string(t.Type), string(t.Algorithm), fmt.Sprint(t.Digits), period, string(t.State), day(t.Created), t.Label, t.Serial}
 				})
 			})
 		},

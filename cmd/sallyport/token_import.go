@@ -243,18 +243,25 @@ func (c *cli) importTokens(ctx context.Context, caller admin.Caller, in admin.To
 		already = fmt.Sprintf("; %d were here already, from an import of this file that was cut off", res.Already)
 	}
 	if in.DryRun {
-		fmt.Fprintf(c.stdout, "%s is right: %d tokens would be taken into stock%s; nothing was taken\n", printable(in.Name), res.Imported, already)
+		fmt.Fprintf(c.stdout, "%s is right: %s would be taken into stock%s; nothing was taken\n", printable(in.Name), numbered(res.Imported, "token", "tokens"), already)
 		return nil
 	}
 	records := fmt.Sprintf("record %d", res.Records[0])
 	if n := len(res.Records); n > 1 {
 		records = fmt.Sprintf("%d records, %d to %d", n, res.Records[0], res.Records[n-1])
 	}
-	fmt.Fprintf(c.stdout, "%d tokens are in stock (%s)%s\n", res.Imported, records, already)
+	fmt.Fprintf(c.stdout, "%s in stock now (%s)%s\n", numbered(res.Imported, "token is", "tokens are"), records, already)
 	if res.Wishes > 0 {
-		fmt.Fprintf(c.stdout, "%d of them name a person: `sallyport token assign SERIAL` gives one to whom its file names\n", res.Wishes)
+		fmt.Fprintf(c.stdout, "%s in the file for somebody: `sallyport token assign SERIAL` gives it to whom it names\n", numbered(res.Wishes, "is", "are"))
 	}
 	return nil
+}
+
+func numbered(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprint(n, " ", many)
 }
 
 func (c *cli) printFaults(res *admin.TokenImported) {
@@ -273,7 +280,7 @@ func (c *cli) printFaults(res *admin.TokenImported) {
 	if n > maxShownFaults {
 		fmt.Fprintf(c.stderr, "... and %d more (--json has up to %d)\n", n-maxShownFaults, otp.MaxFaults)
 	}
-	fmt.Fprintf(c.stderr, "sallyport: nothing was taken: %d things are wrong with the file\n", n)
+	fmt.Fprintf(c.stderr, "sallyport: nothing was taken: %s wrong with the file\n", numbered(n, "thing is", "things are"))
 }
 
 func (c *cli) tokenStock() *cobra.Command {

@@ -135,7 +135,12 @@ func (p *reader) container() error {
 				return wrong("", "there is text between the elements of KeyContainer")
 			}
 		case xml.StartElement:
-			if err := p.element(t); err != nil {
+			line, _ := p.d.InputPos()
+			err := p.element(t)
+			if whole := (*problem)(nil); errors.As(err, &whole) && whole.line == 0 {
+				whole.line = line
+			}
+			if err != nil {
 				return err
 			}
 		}
