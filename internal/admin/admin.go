@@ -129,6 +129,8 @@ type Service struct {
 	verbs   map[string]verb
 	streams map[string]stream
 	uploads map[string]upload
+
+	maxUpload int64 // MaxUpload, but in tests
 	duties  map[string]duty
 	refused refusals
 
@@ -162,7 +164,7 @@ func New(o Options) *Service {
 	if o.Targets == nil {
 		o.Targets = noTargets{}
 	}
-	s := &Service{Options: o, verbs: make(map[string]verb), streams: make(map[string]stream), uploads: make(map[string]upload), alerts: make(map[string]time.Time), duties: duties()}
+	s := &Service{Options: o, verbs: make(map[string]verb), streams: make(map[string]stream), uploads: make(map[string]upload), maxUpload: MaxUpload, alerts: make(map[string]time.Time), duties: duties()}
 	s.userVerbs()
 	s.tokenVerbs()
 	s.keyVerbs()

@@ -116,7 +116,7 @@ func (s *Service) tokenImport(ctx context.Context, in TokenImport, file io.Reade
 	out := json.NewEncoder(w)
 	n := &intake{sum: sha256.New(), serials: make(map[string]int)}
 	result := TokenImported{DryRun: in.DryRun, Records: []uint64{}}
-	faults, err := n.read(in, file, &result)
+	faults, err := n.read(in, file, s.maxUpload, &result)
 	if err != nil {
 		return err
 	}
@@ -187,7 +187,7 @@ func (n *intake) same(text string) string {
 }
 
 // read reads the file to its end.
-func (n *intake) read(in TokenImport, file io.Reader, result *TokenImported) (*otp.Faults, error) {
+func (n *intake) read(in TokenImport, file io.Reader, most int64, result *TokenImported) (*otp.Faults, error) {
 	counted := &counting{r: io.TeeReader(file, n.sum)}
 	b := bufio.NewReaderSize(counted, 64<<10)
 	switch result.Format = in.Format; in.Format {
@@ -220,8 +220,8 @@ func (n *intake) read(in TokenImport, file io.Reader, result *TokenImported) (*o
 	if _, e := io.Copy(io.Discard, b); e != nil {
 		return nil, fmt.Errorf("reading the file: %w", e)
 	}
-	if counted.n > MaxUpload {
-		return nil, refuse("split it", "the file has more than %d MiB", MaxUpload>>20)
+	if counted.n > most {
+		return nil, refuse("split it", "the file has more than %d MiB", most>>20)
 	}
 	faults := new(otp.Faults)
 	switch {

@@ -315,6 +315,41 @@ func TestStockRoles(t *testing.T) {
 	}
 }
 
+// broken is a file that cannot be read to its end.
+type broken struct{ r io.Reader }
+
+var errBroken = errors.New("the connection broke")
+
+func (b broken) Read(p []byte) (int, error) {
+	n, err := b.r.Read(p)
+	if errors.Is(err, io.EOF) {
+		err = errBroken
+	}
+	return n, err
+}
+
+// Of a file that breaks off on its way nothing is taken, wherever it does.
+func TestBrokenUpload(t *testing.T) {
+	d := newDesk(t)
+	whole := table(20)
+	for _, cut := range []int{0, 1, len("serial"), len(whole) / 2, strings.LastIndex(whole, "T"), len(whole)} {
+		err := d.service.Upload(d.ctx(), "token.import", TokenImport{Format: "csv"}, broken{strings.NewReader(whole[:cut])}, io.Discard)
+		if !errors.Is(err, errBroken) {
+			t.Errorf("cut at %d: %v", cut, err)
+		}
+	}
+	const xml = `<KeyContainer Version="1.0" xmlns="urn:ietf:params:xml:ns:keyprov:pskc"><KeyPackage>`
+	for _, cut := range []int{0, 5, len(xml)} {
+		err := d.service.Upload(d.ctx(), "token.import", TokenImport{Format: "pskc"}, broken{strings.NewReader(xml[:cut])}, io.Discard)
+		if !errors.Is(err, errBroken) {
+			t.Errorf("PSKC cut at %d: %v", cut, err)
+		}
+	}
+	if got := d.stocked(); len(got) > 0 {
+		t.Errorf("in stock: %v", got)
+	}
+}
+
 // endless is a file without end.
 type endless struct{}
 
@@ -355,6 +390,7 @@ func TestUpload(t *testing.T) {
 	if err := client.Upload(t.Context(), "token.import", TokenImport{Name: strings.Repeat("x", maxRequest)}, strings.NewReader("x"), io.Discard); err == nil {
 		t.Error("arguments without bound were taken")
 	}
+	d.service.maxUpload = 1 << 20
 	if err := d.service.Upload(d.ctx(), "token.import", TokenImport{Format: "csv"}, endless{}, io.Discard); !errors.As(err, &e) || !strings.Contains(e.Text, "MiB") {
 		t.Errorf("a file without end: %v", err)
 	}

@@ -54,7 +54,7 @@ func (s *Service) upload(ctx context.Context, name string, raw json.RawMessage, 
 	if err != nil {
 		return err
 	}
-	return fn(ctx, raw, io.LimitReader(file, MaxUpload+1), w)
+	return fn(ctx, raw, io.LimitReader(file, s.maxUpload+1), w)
 }
 
 func (s *Service) serveUpload(w http.ResponseWriter, r *http.Request) {
