@@ -117,6 +117,7 @@ func TestTokenImport(t *testing.T) {
 	if e := d.refused("token.assign", TokenAssign{Serial: "T000001", Person: "bob"}); !strings.Contains(e.Text, "alice's") {
 		t.Errorf("who has it is not said: %s", e.Text)
 	}
+	d.refused("token.assign", TokenAssign{Serial: "T000001", Person: "bob", Again: true}) // she has it still
 	d.do("token.revoke", TokenIn{ID: a.ID}, nil)
 	d.restart()
 	if e := d.refused("token.assign", TokenAssign{Serial: "T000001", Person: "bob"}); !strings.Contains(e.Hint, "--again") {
@@ -151,6 +152,10 @@ func TestImportIsWhole(t *testing.T) {
 	d.do("token.assign", TokenAssign{Serial: "T000002", Person: "alice"}, nil)
 	d.do("token.discard", TokenSerial{Serial: "T000003", Reason: "lost"}, nil)
 	d.refused("token.discard", TokenSerial{Serial: "T000002"})
+	d.restart()
+	if got := d.stocked(); len(got) != 2 {
+		t.Fatalf("in stock after one was given away and one discarded: %+v", got)
+	}
 	for name, c := range map[string]struct {
 		file  string
 		in    TokenImport

@@ -1,6 +1,7 @@
 package pskc
 
 import (
+	"cmp"
 	"encoding/binary"
 	"encoding/xml"
 	"errors"
@@ -228,6 +229,7 @@ func (p *reader) keyPackage(n *node) error {
 	info := n.find("DeviceInfo")
 	r.h.Serial, r.h.Maker, r.h.Model = info.find("SerialNo").value(), info.find("Manufacturer").value(), info.find("Model").value()
 	key := n.find("Key")
+	r.h.Person = userOf(cmp.Or(key.find("UserId").value(), info.find("UserId").value()))
 	if key == nil {
 		r.fault("", "the KeyPackage holds no Key")
 		return p.take(r)
@@ -272,13 +274,36 @@ func (p *reader) take(r *row) error {
 	return nil
 }
 
-// algorithm is the last part of a profile's name.
+// algorithm is the last part of a profile's name. Some makers still write the '#' of drafts before the RFC.
 func algorithm(uri string) string {
-	if name, ok := strings.CutPrefix(uri, profile); ok {
-		return strings.ToLower(name)
+	for _, before := range []string{profile, namespace + "#"} {
+		if name, ok := strings.CutPrefix(uri, before); ok {
+			return strings.ToLower(name)
+		}
 	}
 	return uri
 }
+
+// userOf is whom the maker means by a distinguished name (RFC 6030 section 4.2): what its first part has, UID=jsmith or CN=jsmith; or the
+// text itself where it's no such name.
+func userOf(text string) string {
+	if attribute, rest, found := strings.Cut(text, "="); found {
+		switch strings.ToUpper(strings.TrimSpace(attribute)) {
+		case "UID", "CN":
+			text, _, _ = strings.Cut(rest, ",")
+		default:
+			return ""
+		}
+	}
+	text = strings.TrimSpace(text)
+	if len(text) > maxUser || strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+		return ""
+	}
+	return text
+}
+
+// maxUser bounds the name of a user, in bytes.
+const maxUser = 256
 
 // algorithm takes what the codes are made with (RFC 6030 section 10).
 func (r *row) algorithm(name string, key *node) {

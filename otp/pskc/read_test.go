@@ -130,6 +130,19 @@ func TestTOTP(t *testing.T) {
 	}
 }
 
+// Whom the maker means, and the names of algorithms of drafts.
+func TestUsersAndDrafts(t *testing.T) {
+	for id, want := range map[string]string{
+		"UID=jsmith,DC=example-bank,DC=net": "jsmith", "cn = J. Smith": "J. Smith", "jsmith": "jsmith", "DC=net": "", "UID=a&#9;b": "", "UID=" + strings.Repeat("a", 300): "",
+	} {
+		doc := head + replaced(t, replaced(t, plainTOTP, "</Key>", "<UserId>"+id+"</UserId></Key>"), "pskc:totp", "pskc#totp") + tail
+		got, faults := read(t, doc, Key{})
+		if len(faults) > 0 || len(got) != 1 || got[0].Person != want || got[0].Params.Type != otp.TypeTOTP {
+			t.Errorf("%s: got %+v, %v", id, got, faults)
+		}
+	}
+}
+
 // The encodings that tools write.
 func TestEncodings(t *testing.T) {
 	doc := head + strings.ReplaceAll(plainTOTP, "Acme", "Müller") + tail
