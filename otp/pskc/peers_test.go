@@ -75,20 +75,22 @@ var (
 
 func counter(n int64) *int64 { return &n }
 
-func sampleKeys() ([]orderKey, []otp.Hardware) {
-	return []orderKey{
+func sampleKeys() (keys []orderKey, want []otp.Hardware) {
+	keys = []orderKey{
 		{ID: "1", Serial: "FT0001", Manufacturer: "Feitian", Model: "c100", Algorithm: profile + "hotp", Secret: hex.EncodeToString(seed20), Digits: 6, Counter: counter(70000)},
 		{
 			ID: "2", Serial: "GA-2/77", Manufacturer: "Thales", Algorithm: profile + "totp", Suite: "HMAC-SHA256", Secret: hex.EncodeToString(seed32), Digits: 8, Interval: 60, Drift: 3,
 			Start: "2026-01-01T00:00:00+00:00", Expiry: "2031-01-01T00:00:00+00:00",
 		},
-	}, []otp.Hardware{
+	}
+	want = []otp.Hardware{
 		{Serial: "FT0001", Maker: "Feitian", Model: "c100", Seed: seed20, Counter: 70000, Params: otp.Params{Type: otp.TypeHOTP, Algorithm: otp.SHA1, Digits: 6}},
 		{
 			Serial: "GA-2/77", Maker: "Thales", Seed: seed32, Drift: 3, Params: otp.Params{Type: otp.TypeTOTP, Algorithm: otp.SHA256, Digits: 8, Period: 60},
 			Start: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), Expiry: time.Date(2031, 1, 1, 0, 0, 0, 0, time.UTC),
 		},
 	}
+	return keys, want
 }
 
 // What python-pskc writes, in each way of encrypting that it has and we read, comes out as it went in; and does not with another key.
