@@ -131,8 +131,8 @@ type Service struct {
 	uploads map[string]upload
 
 	maxUpload int64 // MaxUpload, but in tests
-	duties  map[string]duty
-	refused refusals
+	duties    map[string]duty
+	refused   refusals
 
 	mu sync.Mutex // serialises the verbs that change something
 

@@ -353,7 +353,8 @@ func (s *Service) take(ctx context.Context, in TokenImport, n *intake, r *TokenI
 		r.Records = append(r.Records, d.Record)
 		done += len(batch)
 		batch, size = nil, 0
-		return out.Encode(ImportLine{Done: done, Of: r.Imported})
+		_ = out.Encode(ImportLine{Done: done, Of: r.Imported}) // a caller who goes away must not leave half an import
+		return nil
 	}
 	for i := range n.tokens {
 		t := &n.tokens[i]

@@ -355,6 +355,23 @@ func TestBrokenUpload(t *testing.T) {
 	}
 }
 
+// gone is a caller who has gone away.
+type gone struct{}
+
+func (gone) Write([]byte) (int, error) { return 0, errBroken }
+
+// Whoever goes away while tokens are taken doesn't leave half of them.
+func TestImporterGoesAway(t *testing.T) {
+	d := newDesk(t)
+	const n = 6000
+	if err := d.service.Upload(d.ctx(), "token.import", TokenImport{}, strings.NewReader(table(n)), gone{}); !errors.Is(err, errBroken) {
+		t.Errorf("got %v", err)
+	}
+	if got := len(d.stocked()); got != n {
+		t.Errorf("%d in stock, want %d", got, n)
+	}
+}
+
 // endless is a file without end.
 type endless struct{}
 

@@ -479,6 +479,9 @@ func (r *row) numbers(data *node) error {
 	return err
 }
 
+// maxNumber is how many characters a number of 64 bits has at most.
+const maxNumber = 20
+
 func (r *row) number(n *node) (value int64, there bool, err error) {
 	if n == nil {
 		return 0, false, nil
@@ -497,7 +500,11 @@ func (r *row) number(n *node) (value int64, there bool, err error) {
 	text := n.find("PlainValue").value()
 	value, err = strconv.ParseInt(text, 10, 64)
 	if err != nil {
-		r.fault("a whole number", "its %s is %s", n.name.Local, quoted(text))
+		shown := quoted(text)
+		if len(text) > maxNumber {
+			shown = fmt.Sprintf("a text of %d bytes", len(text)) // perhaps a secret in the wrong place
+		}
+		r.fault("a whole number", "its %s is %s", n.name.Local, shown)
 	}
 	return value, true, nil
 }

@@ -247,6 +247,7 @@ func TestBadFiles(t *testing.T) {
 		"period":                   {replaced(t, plain, ">60<", ">45<"), Key{}, "period of 45 seconds"},
 		"huge period":              {replaced(t, plain, ">60<", ">9223372036854775807<"), Key{}, "period of"},
 		"period in words":          {replaced(t, plain, ">60<", ">one<"), Key{}, "TimeInterval is"},
+		"secret as counter":        {replaced(t, figure(t, "5"), "<PlainValue>0<", "<PlainValue>MTIzNDU2Nzg5MDEyMzQ1Njc4OTA=<"), Key{}, "a text of 28 bytes"},
 		"drift":                    {replaced(t, plain, ">-4<", ">123456<"), Key{}, "off by 123456 steps"},
 		"counter":                  {replaced(t, figure(t, "5"), "<PlainValue>0<", "<PlainValue>-1<"), Key{}, "the counter is -1"},
 		"huge counter":             {replaced(t, figure(t, "5"), "<PlainValue>0<", "<PlainValue>9223372036854775807<"), Key{}, "the counter is"},
