@@ -281,7 +281,8 @@ func (c *cli) completePeople(cmd *cobra.Command, args []string, _ string) ([]str
 }
 
 func (c *cli) tokenCommand() *cobra.Command {
-	return noun("token", "One-time-code devices", c.tokenEnrol(), c.tokenConfirm(), c.tokenList(), c.tokenRevoke(), c.tokenRecovery(), c.tokenResync())
+	return noun("token", "One-time-code devices", c.tokenEnrol(), c.tokenConfirm(), c.tokenList(), c.tokenRevoke(), c.tokenRecovery(), c.tokenResync(),
+		c.tokenImport(), c.tokenStock(), c.tokenAssign(), c.tokenDiscard())
 }
 
 func (c *cli) tokenEnrol() *cobra.Command {
@@ -357,12 +358,12 @@ func (c *cli) tokenList() *cobra.Command {
 				if err := caller.Call(cmd.Context(), "token.list", admin.TokenList{Person: first(args)}, &tokens); err != nil {
 					return err
 				}
-				return printList(c, tokens, []string{"TOKEN", "PERSON", "TYPE", "ALGORITHM", "DIGITS", "PERIOD", "STATE", "CREATED", "LABEL"}, func(t admin.TokenInfo) []string {
+				return printList(c, tokens, []string{"TOKEN", "PERSON", "TYPE", "ALGORITHM", "DIGITS", "PERIOD", "STATE", "CREATED", "LABEL", "SERIAL"}, func(t admin.TokenInfo) []string {
 					period := ""
 					if t.Period > 0 {
 						period = fmt.Sprint(t.Period) + " s"
 					}
-					return []string{t.ID, t.Person, string(t.Type), string(t.Algorithm), fmt.Sprint(t.Digits), period, string(t.State), day(t.Created), t.Label}
+					return []string{t.ID, t.Person, string(t.Type), string(t.Algorithm), fmt.Sprint(t.Digits), period, string(t.State), day(t.Created), t.Label, t.Serial}
 				})
 			})
 		},

@@ -73,6 +73,9 @@ type Store interface {
 	Keys(ctx context.Context, fn func(login.Key) error) error
 	PersonByName(ctx context.Context, name string) (p login.Person, ok bool, err error)
 	TokensOf(ctx context.Context, person string) ([]login.Token, error)
+	TokensBySerial(ctx context.Context, serial string) ([]login.Token, error)
+	Stock(ctx context.Context, fn func(login.StockToken) error) error
+	StockBySerial(ctx context.Context, serial string) (t login.StockToken, ok bool, err error)
 	KeysOf(ctx context.Context, person string) ([]login.Key, error)
 	PasswordHash(ctx context.Context, person string) (hash string, ok bool, err error)
 	Exceptions(ctx context.Context, fn func(login.Exception) error) error // every version
@@ -125,8 +128,11 @@ type Service struct {
 	Options
 	verbs   map[string]verb
 	streams map[string]stream
-	duties  map[string]duty
-	refused refusals
+	uploads map[string]upload
+
+	maxUpload int64 // MaxUpload, but in tests
+	duties    map[string]duty
+	refused   refusals
 
 	mu sync.Mutex // serialises the verbs that change something
 
@@ -158,7 +164,7 @@ func New(o Options) *Service {
 	if o.Targets == nil {
 		o.Targets = noTargets{}
 	}
-	s := &Service{Options: o, verbs: make(map[string]verb), streams: make(map[string]stream), alerts: make(map[string]time.Time), duties: duties()}
+	s := &Service{Options: o, verbs: make(map[string]verb), streams: make(map[string]stream), uploads: make(map[string]upload), maxUpload: MaxUpload, alerts: make(map[string]time.Time), duties: duties()}
 	s.userVerbs()
 	s.tokenVerbs()
 	s.keyVerbs()
@@ -172,6 +178,7 @@ func New(o Options) *Service {
 	s.exceptionVerbs()
 	s.grantVerbs()
 	s.accessVerbs()
+	s.stockVerbs()
 	return s
 }
 
@@ -217,6 +224,9 @@ func (s *Service) Verbs() []string {
 		names = append(names, name)
 	}
 	for name := range s.streams {
+		names = append(names, name)
+	}
+	for name := range s.uploads {
 		names = append(names, name)
 	}
 	slices.Sort(names)

@@ -41,8 +41,11 @@ func duties() map[string]duty {
 	}
 	add(all, true, "user.list", "user.show", "token.list", "key.list", "session.list", "trust.list", "explain", "access.list", "grant.list",
 		"exception.list", "exception.show", "target.list", "target.show", "target.authorities", "client.list", "client.report")
+	add(all, true, "token.stock")
 	add(all, false, "status") // asked every few seconds by monitoring, and about nobody
 	add(readers, true, "audit.search", "audit.tail", "session.past", "explain.packet")
+	add(desk, false, "token.assign")
+	add(admins, false, "token.import", "token.discard")
 	add(readers, false, "audit.export", "audit.public-key", "audit.checkpoint", "session.show", "recording.find", "recording.fetch", "recording.play", "recording.export", "recording.search")
 	add(readers, false, "audit.cosigned", "audit.proof")
 	add(desk, false, "user.unlock", "token.enrol", "token.confirm", "token.revoke", "token.recovery", "token.resync", "session.kill", "trust.revoke")

@@ -57,6 +57,7 @@ func (s *Service) Handler() http.Handler {
 			w.Header().Set(errorKey, string(e))
 		}
 	})
+	mux.HandleFunc("POST "+uploadPath+"{verb}", s.serveUpload)
 	return mux
 }
 
@@ -203,6 +204,11 @@ func (c *Client) Stream(ctx context.Context, verb string, in any, w io.Writer) e
 	if resp.StatusCode != http.StatusOK || strings.HasPrefix(resp.Header.Get("Content-Type"), "application/json") {
 		return decodeAnswer(resp, nil)
 	}
+	return streamed(resp, verb, w)
+}
+
+// streamed takes an answer that comes over time, and its error behind it.
+func streamed(resp *http.Response, verb string, w io.Writer) error {
 	if _, err := io.Copy(w, resp.Body); err != nil {
 		return fmt.Errorf("the daemon's answer to %s: %w", verb, err)
 	}

@@ -38,12 +38,16 @@ type TokenInfo struct {
 	Period    int              `json:"period,omitempty"`
 	State     login.TokenState `json:"state"`
 	Created   time.Time        `json:"created"`
+	Serial    string           `json:"serial,omitempty"` // of a hardware token
+	Maker     string           `json:"maker,omitempty"`
+	Until     time.Time        `json:"until,omitzero"`
 }
 
 func tokenInfo(t login.Token) TokenInfo {
 	return TokenInfo{
 		ID: t.ID, Person: t.Person, Label: t.Label, Type: t.Params.Type, Algorithm: t.Params.Algorithm,
 		Digits: t.Params.Digits, Period: t.Params.Period, State: t.State, Created: t.Created,
+		Serial: t.Serial, Maker: t.Maker, Until: t.Until,
 	}
 }
 
@@ -157,11 +161,7 @@ func (s *Service) tokenConfirm(ctx context.Context, in TokenConfirm) (TokenInfo,
 	if waiting == nil {
 		return TokenInfo{}, refuse("`sallyport token enrol` makes one", "%s has no token that waits for its first code", p.Name)
 	}
-	set := s.Gate.Policy().Settings
-	window := otp.Ahead(-1, set.LookAhead)
-	if waiting.Params.Type == otp.TypeTOTP {
-		window = waiting.Params.Around(s.Now(), set.Skew)
-	}
+	window := s.Gate.FirstCodes(waiting, s.Now())
 	code, ok := otp.CleanCode(in.Code)
 	step := int64(0)
 	if ok {

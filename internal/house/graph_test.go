@@ -20,6 +20,8 @@ type room struct {
 func rooms() map[string]room {
 	return map[string]room{
 		"otp":               {nil, "one-time codes are arithmetic: usable without the gateway, and testable with vectors alone"},
+		"otp/pskc":          {[]string{"otp"}, "a file of tokens is read from bytes: whoever stores them comes to it, and hostile files are tried without a gateway"},
+		"otp/tokencsv":      {[]string{"otp"}, "as otp/pskc"},
 		"internal/policy":   {nil, "a decision by the rules is a function of data, so that `explain` and the gateway can't differ"},
 		"internal/throttle": {nil, "lock-out replays from records: it depends on (now, state) and on nothing else"},
 		"internal/seal":     {nil, "whoever seals needn't know what; secrets have one small door"},
@@ -52,7 +54,7 @@ func rooms() map[string]room {
 		"sshgw/joined":       {nil, "fewer system calls for the same bytes: nothing of SSH but the length of its packets"},
 		"sshgw/outbound":     {[]string{"sshgw/joined"}, "logging in at a target needs its address, its keys and a credential, and nothing of ours that decides"},
 		"sshgw/transfer":     {nil, "what a file transfer does is a function of the bytes that pass: it needs no gateway, and decides nothing but what its rights say"},
-		"internal/admin":     {[]string{"internal/login", "otp", "internal/audit", "internal/recording"}, "the verbs are the same whoever calls them: they know neither sockets of protocols nor the store's SQL"},
+		"internal/admin":     {[]string{"internal/login", "otp", "otp/pskc", "otp/tokencsv", "internal/audit", "internal/recording"}, "the verbs are the same whoever calls them: they know neither sockets of protocols nor the store's SQL"},
 		"internal/report":    {[]string{"internal/audit", "internal/login"}, "data in, document out"},
 		"internal/console":   {[]string{"internal/admin", "internal/report", "internal/login"}, "pages have no logic of their own, so every door is the same door (P11)"},
 		// Nobody but cmd imports config: each package has its own options, checked by itself, and tests don't write YAML.

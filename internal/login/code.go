@@ -67,10 +67,14 @@ func (e *entry) matchCode(a *Attempt, now time.Time, s Settings, telling bool) c
 			continue
 		}
 		r := codeResult{reason: ReasonOK, device: i, token: d.id, method: string(d.params.Type), step: step}
-		if step > d.last {
+		switch {
+		case step <= d.last:
+			r.reason = ReasonCodeReused
+		case !d.inTime(now):
+			r.reason = ReasonTokenTime
+		default:
 			return r
 		}
-		r.reason = ReasonCodeReused
 		worst = r
 	}
 	return worst

@@ -45,6 +45,8 @@ type device struct {
 	last   int64 // newest step or counter used, or neverUsed
 
 	accepted acceptance
+	from     int64 // Unix time from which it serves; 0: always
+	until    int64 // and until which; 0: for ever
 	drift    int16 // steps that its clock is ahead of ours
 	lean     int8  // logins in a row that were off the same way, see learn
 }
@@ -209,7 +211,7 @@ func (r *roster) change(c Change) {
 	}
 	if c.DeleteToken != "" {
 		for _, e := range r.people {
-			e.dropDevice(c.DeleteToken)
+			r.retire(e, c.DeleteToken)
 		}
 	}
 	if c.DeletePerson != "" {
@@ -273,7 +275,7 @@ func (r *roster) putToken(t Token) {
 		return // the person went first; the token can prove nobody
 	}
 	if t.State != TokenActive {
-		e.dropDevice(t.ID)
+		r.retire(e, t.ID)
 		return
 	}
 	e.mu.Lock()
@@ -288,7 +290,7 @@ func (r *roster) putToken(t Token) {
 		return
 	}
 	text := r.keep(t.ID + string(t.Seed))
-	d := device{id: text[:len(t.ID)], params: r.paramsOf(t.Params), seed: text[len(t.ID):], last: neverUsed}
+	d := device{id: text[:len(t.ID)], params: r.paramsOf(t.Params), seed: text[len(t.ID):], last: neverUsed, from: unix(t.From), until: unix(t.Until)}
 	if used, ok := r.steps[t.ID]; ok {
 		d.last, d.accepted, d.drift = used.step, used.accepted, used.drift
 		delete(r.steps, t.ID)

@@ -96,6 +96,12 @@ type Token struct {
 	State   TokenState `json:"state"`
 	Created time.Time  `json:"created,omitzero"`
 	Seed    []byte     `json:"seed,omitempty"`
+
+	// Of hardware tokens.
+	Serial string    `json:"serial,omitempty"`
+	Maker  string    `json:"maker,omitempty"`
+	From   time.Time `json:"from,omitzero"`  // when it begins to serve, as its maker says; zero: at once
+	Until  time.Time `json:"until,omitzero"` // when it ends; zero: never
 }
 
 // Key is a person's registered SSH public key.
@@ -126,6 +132,9 @@ type Change struct {
 	PutCredential    *Credential   `json:"put_credential,omitempty"`
 	DeleteCredential *CredentialID `json:"delete_credential,omitempty"`
 
+	PutStock    *StockToken `json:"put_stock,omitempty"`
+	DeleteStock string      `json:"delete_stock,omitempty"` // serial number
+
 	PutException   *Exception   `json:"put_exception,omitempty"` // one more version; none is ever overwritten
 	PutGrant       *TimedGrant  `json:"put_grant,omitempty"`
 	PutAttestation *Attestation `json:"put_attestation,omitempty"`
@@ -138,7 +147,7 @@ func (c Change) Empty() bool {
 	return c.PutPerson == nil && c.SetPassword == nil && c.PutToken == nil && c.PutKey == nil &&
 		c.DeletePerson == "" && c.DeleteToken == "" && c.DeleteKey == "" &&
 		c.PutHostKey == nil && c.DeleteHostKey == nil && c.PutCredential == nil && c.DeleteCredential == nil &&
-		c.PutException == nil && c.PutGrant == nil && c.PutAttestation == nil && len(c.All) == 0
+		c.PutException == nil && c.PutGrant == nil && c.PutAttestation == nil && c.PutStock == nil && c.DeleteStock == "" && len(c.All) == 0
 }
 
 // Password is a person's local password as an argon2id PHC string.
@@ -219,6 +228,7 @@ const (
 	ReasonCodeWrong       Reason = "code_wrong"
 	ReasonCodeMissing     Reason = "code_missing"
 	ReasonCodeReused      Reason = "code_reused"
+	ReasonTokenTime       Reason = "token_out_of_date" // the code is right, and its token may not serve yet, or no longer
 	ReasonNoToken         Reason = "no_token"
 	ReasonLocked          Reason = "locked"
 	ReasonLockedHard      Reason = "locked_hard"

@@ -13,11 +13,12 @@ const (
 			more = excluded.more`
 	sqlPutPassword = `INSERT INTO passwords (person, hash) VALUES ($1, $2)
 		ON CONFLICT (person) DO UPDATE SET hash = excluded.hash`
-	sqlPutToken = `INSERT INTO tokens (id, person, label, type, algorithm, digits, period, state, created, seed)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+	sqlPutToken = `INSERT INTO tokens (id, person, label, type, algorithm, digits, period, state, created, seed, serial, maker, starts, ends)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
 		ON CONFLICT (id) DO UPDATE SET person = excluded.person, label = excluded.label, type = excluded.type,
 			algorithm = excluded.algorithm, digits = excluded.digits, period = excluded.period,
-			state = excluded.state, created = excluded.created, seed = excluded.seed`
+			state = excluded.state, created = excluded.created, seed = excluded.seed, serial = excluded.serial,
+			maker = excluded.maker, starts = excluded.starts, ends = excluded.ends`
 	sqlPutKey = `INSERT INTO keys (fingerprint, person, type, wire, comment, created, bound)
 		VALUES ($1, $2, $3, $4, $5, $6, $7)
 		ON CONFLICT (fingerprint) DO UPDATE SET person = excluded.person, type = excluded.type,
@@ -43,7 +44,7 @@ const (
 	sqlPerson     = personColumns + `WHERE name = $1`
 	sqlPassword   = `SELECT hash FROM passwords WHERE person = $1`
 
-	tokenColumns = `SELECT id, person, label, type, algorithm, digits, period, state, created, seed FROM tokens `
+	tokenColumns = `SELECT id, person, label, type, algorithm, digits, period, state, created, serial, maker, starts, ends, seed FROM tokens `
 	sqlTokens    = tokenColumns + `ORDER BY id`
 	sqlTokensOf  = tokenColumns + `WHERE person = $1 ORDER BY created, id`
 

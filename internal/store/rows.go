@@ -30,7 +30,7 @@ func seedRow(t *login.Token) string {
 	}
 	b = strconv.AppendInt(append(b, '/'), int64(t.Params.Digits), 10)
 	b = strconv.AppendInt(append(b, '/'), int64(t.Params.Period), 10)
-	return string(b)
+	return string(hardwareRow(b, t))
 }
 
 // micros is how times are stored. What is below a microsecond is lost.
@@ -267,12 +267,12 @@ func scanPerson(rows *sql.Rows, groups groupReader) (p login.Person, err error) 
 
 // scanToken also returns the seed as it is stored, which is used up before the next row.
 func (s *Store) scanToken(rows *sql.Rows) (t login.Token, sealed sql.RawBytes, err error) {
-	var created sql.NullInt64
+	var created, from, until sql.NullInt64
 	if err := rows.Scan(&t.ID, &t.Person, &t.Label, &t.Params.Type, &t.Params.Algorithm, &t.Params.Digits,
-		&t.Params.Period, &t.State, &created, &sealed); err != nil {
+		&t.Params.Period, &t.State, &created, &t.Serial, &t.Maker, &from, &until, &sealed); err != nil {
 		return t, nil, fmt.Errorf("reading a token: %w", explain(err))
 	}
-	t.Created = timeOf(created)
+	t.Created, t.From, t.Until = timeOf(created), timeOf(from), timeOf(until)
 	seed, err := s.sealer.Open(purposeSeed, seedRow(&t), sealed)
 	if err != nil {
 		return t, nil, fmt.Errorf("reading the seed of token %s of %q: %w (hint: its row was altered, or the key ring is another one)",

@@ -305,7 +305,7 @@ func (s *Store) applyOne(ctx context.Context, tx *sql.Tx, n Numbered) error {
 	if t := c.PutToken; t != nil {
 		step(owned("put token", t.Person, sqlPutToken, t.ID, t.Person, t.Label, string(t.Params.Type),
 			string(t.Params.Algorithm), t.Params.Digits, t.Params.Period, string(t.State), micros(t.Created),
-			s.sealer.Seal(purposeSeed, seedRow(t), t.Seed)))
+			s.sealer.Seal(purposeSeed, seedRow(t), t.Seed), t.Serial, t.Maker, micros(t.From), micros(t.Until)))
 	}
 	if k := c.PutKey; k != nil {
 		step(owned("put key", k.Person, sqlPutKey, k.Fingerprint, k.Person, k.Type, nonNil(k.Blob), k.Comment, micros(k.Created), boundText(k.Bound)))
@@ -321,6 +321,7 @@ func (s *Store) applyOne(ctx context.Context, tx *sql.Tx, n Numbered) error {
 	}
 	errs = append(errs, s.applyTarget(c, exec)...)
 	errs = append(errs, s.applyRegister(c, exec)...)
+	errs = append(errs, s.applyStock(c, exec)...)
 	for _, further := range c.All {
 		step(s.applyOne(ctx, tx, Numbered{n.Seq, further}))
 	}
