@@ -84,9 +84,6 @@ func unsupported(cfg *config.Config) config.Problems {
 	if len(cfg.Audit.Witnesses) > 0 {
 		refuse("audit.witnesses", "witnesses are not served by this version", "leave them out, and keep the output of `sallyport audit checkpoint` elsewhere")
 	}
-	if cfg.Audit.Syslog != nil {
-		refuse("audit.syslog", "sending records by syslog is not served by this version", "leave it out")
-	}
 	if cfg.Audit.Retention != (config.Retention{}) {
 		cfg.Warnings = append(cfg.Warnings, config.Problem{File: cfg.File, Field: "audit.retention", Text: "this version erases nothing", Hint: "leave it out"})
 	}
@@ -109,6 +106,7 @@ const defaultInvalidUser = 5 * time.Second
 func checkReplies(cfg *config.Config) config.Problems {
 	problems := append(unsupported(cfg), checkTargets(cfg)...)
 	problems = append(problems, checkRecording(cfg)...)
+	problems = append(problems, checkOutbound(cfg)...)
 	for _, r := range cfg.Rules {
 		_, ps := replyOf(r)
 		problems = append(problems, ps...)

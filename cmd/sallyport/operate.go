@@ -9,7 +9,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"sallyport/internal/admin"
+	"sallyport/internal/alert"
 	"sallyport/internal/config"
+	"sallyport/internal/siem"
 )
 
 func (c *cli) configCommand() *cobra.Command {
@@ -106,6 +108,10 @@ type Status struct {
 	IndexLag   uint64          `json:"index_lag"`
 	Sessions   int             `json:"sessions"`
 	Attention  []string        `json:"attention,omitempty"` // what somebody should look at
+
+	Forward  []siem.Standing             `json:"forward,omitempty"`  // receivers of records
+	Alerting []alert.DestinationStanding `json:"alerting,omitempty"` // who is told of alerts
+	Alerts   map[alert.Severity]int      `json:"alerts,omitempty"`   // that are not closed
 }
 
 func (c *cli) statusCommand() *cobra.Command {
@@ -158,7 +164,7 @@ func (c *cli) statusCommand() *cobra.Command {
 				for _, what := range s.Attention {
 					rows = append(rows, []string{"attention", what})
 				}
-				err := c.table([]string{"GATEWAY", state}, rows)
+				err := c.table([]string{"GATEWAY", state}, append(rows, s.forwardRows()...))
 				if err != nil {
 					return err
 				}

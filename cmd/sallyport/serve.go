@@ -199,6 +199,8 @@ type gateway struct {
 	before predecessor
 	stop   context.CancelFunc // ends the work
 
+	forwards *forwards
+
 	reloading  sync.Mutex
 	succession *succession // a restart that was asked for; guarded by reloading until the work has ended
 }
@@ -339,6 +341,7 @@ func (g *gateway) run(ctx context.Context, o serveOptions) error {
 	}
 	work.Go(func() error { return g.upkeep(workCtx, o.hup) })
 	work.Go(func() error { return g.sweep(workCtx) })
+	work.Go(func() error { return g.forward(workCtx) })
 	work.Go(func() error { return g.tendRegister(workCtx) })
 	work.Go(func() error { return g.tendClock(workCtx) })
 	if o.notify {
@@ -459,6 +462,7 @@ func (g *gateway) verbs() {
 	admin.Handle(g.admin, "reload", func(ctx context.Context, _ admin.Empty) (Reloaded, error) { return g.reload(ctx) })
 	admin.Handle(g.admin, "restart", func(ctx context.Context, in RestartIn) (Restarted, error) { return g.succeed(ctx, in) })
 	g.successionVerbs(&g.before)
+	g.forwardVerbs()
 	g.fetchVerb()
 	admin.Handle(g.admin, "client.list", func(context.Context, admin.Empty) (ClientReport, error) { return g.clients(), nil })
 	admin.Handle(g.admin, "client.report", func(context.Context, admin.Empty) (Seen, error) { return g.seen(), nil })
@@ -470,6 +474,7 @@ func (g *gateway) status(ctx context.Context) Status {
 		RADIUS: g.sockets.radiusNames(), Accounting: g.sockets.accountingNames(), RadSec: g.sockets.radsecNames(), SSH: g.sockets.sshNames(), Metrics: g.sockets.metricsName(),
 		Firsts: g.doors.standings(ctx), Records: g.log.Next(), IndexLag: g.index.lag(), Sessions: len(g.gate.Sessions()), Attention: append(g.deadRules(), g.clock.attention()...),
 	}
+	g.forwards.status(ctx, &s)
 	if err := g.health(ctx); err != nil {
 		s.Open, s.Reason = false, err.Error()
 	}

@@ -50,6 +50,7 @@ type Config struct {
 	Recording Recording
 	Rules     []Rule
 	Audit     Audit
+	Alerts    Alerts
 	Console   Console
 	Metrics   Metrics
 	Operators Operators
@@ -299,7 +300,7 @@ type Reply struct {
 // Audit is what happens to records beyond the journal.
 type Audit struct {
 	Witnesses []Witness
-	Syslog    *Syslog
+	Syslog    []Syslog
 	Retention Retention
 }
 
@@ -308,15 +309,6 @@ type Witness struct {
 	Name string
 	URL  string `key:"url"`
 	Key  string // file of its public key
-}
-
-// Syslog is where records are copied to (RFC 5424).
-type Syslog struct {
-	Address  string // host:port
-	Protocol string // udp, tcp, tls
-	CA       string `key:"ca"`
-	Format   string // json, cef
-	Facility string
 }
 
 // Retention is how long things are kept. Zero: for ever.
