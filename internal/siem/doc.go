@@ -24,6 +24,6 @@
 //
 // # What a sick receiver costs
 //
-// One buffer of 64 KiB and one goroutine. A write that takes longer than a deadline ends the connection; the next try waits, up
+// One buffer of 64 KiB. A write that takes longer than a deadline ends the connection; the next try waits, up
 // to a minute. Logins never wait for a receiver.
 package siem
