@@ -20,6 +20,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"sallyport/internal/admin"
+	"sallyport/internal/alert"
 	"sallyport/internal/audit"
 	"sallyport/internal/config"
 	"sallyport/internal/firstfactor"
@@ -99,15 +100,16 @@ func (c *cli) load() (*config.Config, error) {
 
 // app is the opened gateway without its listeners: what a daemon and a command in its own process share.
 type app struct {
-	paths paths
-	ring  *seal.Ring
-	store *store.Store
-	log   *audit.Log
-	gate  *login.Gate
-	admin *admin.Service
-	index *indexer
-	feed  *feed
-	slog  *slog.Logger
+	paths  paths
+	ring   *seal.Ring
+	store  *store.Store
+	log    *audit.Log
+	gate   *login.Gate
+	admin  *admin.Service
+	index  *indexer
+	feed   *feed
+	alerts *alert.Follower
+	slog   *slog.Logger
 
 	killSSH func(id, why string) bool // set by who serves SSH, before it does
 	serving *radiusd.Server           // set by who serves RADIUS, before it does; nil: nobody does
@@ -186,6 +188,7 @@ func openApp(ctx context.Context, cfg *config.Config, logger *slog.Logger, now f
 		return nil, err
 	}
 	a.useSystems(cfg)
+	a.alerts = alert.NewFollower(alertLog{a.log}, a.store, now)
 	a.admin = admin.New(admin.Options{
 		Gate: a.gate, Store: a.store, Log: a.log, Finder: a.index, Now: now, Slog: logger, Node: cfg.Node, Issuer: "Sallyport",
 		PublicKey: public,
@@ -197,7 +200,7 @@ func openApp(ctx context.Context, cfg *config.Config, logger *slog.Logger, now f
 		},
 		Seal:   func(change []byte) []byte { return a.ring.Seal(changePurpose, "", change) },
 		System: a.findSystem, End: a.endSession, Change: a.change, Firsts: a.firsts,
-		Operator: a.operator, FourEyes: a.fourEyes, Examine: a.examine, Directory: a.directoryGroups, Targets: targets{a},
+		Operator: a.operator, FourEyes: a.fourEyes, Examine: a.examine, Directory: a.directoryGroups, Targets: targets{a}, Alerts: a.alerts,
 	})
 	a.proofVerbs()
 	return a, nil

@@ -81,9 +81,6 @@ func unsupported(cfg *config.Config) config.Problems {
 	if cfg.Database != nil {
 		refuse("database", "a shared database is not served by this version", "leave it out: SQLite in the data folder")
 	}
-	if cfg.Audit.Syslog != nil {
-		refuse("audit.syslog", "sending records by syslog is not served by this version", "leave it out")
-	}
 	if cfg.Audit.Retention != (config.Retention{}) {
 		cfg.Warnings = append(cfg.Warnings, config.Problem{File: cfg.File, Field: "audit.retention", Text: "this version erases nothing", Hint: "leave it out"})
 	}
@@ -106,6 +103,7 @@ const defaultInvalidUser = 5 * time.Second
 func checkReplies(cfg *config.Config) config.Problems {
 	problems := slices.Concat(unsupported(cfg), checkTargets(cfg), checkWitnesses(cfg))
 	problems = append(problems, checkRecording(cfg)...)
+	problems = append(problems, checkOutbound(cfg)...)
 	for _, r := range cfg.Rules {
 		_, ps := replyOf(r)
 		problems = append(problems, ps...)

@@ -3,14 +3,17 @@ package main
 import (
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"sallyport/internal/admin"
+	"sallyport/internal/alert"
 	"sallyport/internal/audit/witness"
 	"sallyport/internal/config"
+	"sallyport/internal/siem"
 )
 
 func (c *cli) configCommand() *cobra.Command {
@@ -108,7 +111,10 @@ type Status struct {
 	Sessions   int             `json:"sessions"`
 	Attention  []string        `json:"attention,omitempty"` // what somebody should look at
 
-	Witnesses []witness.Standing `json:"witnesses,omitempty"`
+	Witnesses []witness.Standing          `json:"witnesses,omitempty"`
+	Forward   []siem.Standing             `json:"forward,omitempty"`  // receivers of records
+	Alerting  []alert.DestinationStanding `json:"alerting,omitempty"` // who is told of alerts
+	Alerts    map[alert.Severity]int      `json:"alerts,omitempty"`   // that are not closed
 }
 
 func (c *cli) statusCommand() *cobra.Command {
@@ -161,7 +167,7 @@ func (c *cli) statusCommand() *cobra.Command {
 				for _, what := range s.Attention {
 					rows = append(rows, []string{"attention", what})
 				}
-				err := c.table([]string{"GATEWAY", state}, append(rows, witnessRows(s.Witnesses)...))
+				err := c.table([]string{"GATEWAY", state}, slices.Concat(rows, witnessRows(s.Witnesses), s.forwardRows()))
 				if err != nil {
 					return err
 				}

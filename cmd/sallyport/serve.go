@@ -203,6 +203,8 @@ type gateway struct {
 	before predecessor
 	stop   context.CancelFunc // ends the work
 
+	forwards *forwards
+
 	reloading  sync.Mutex
 	succession *succession // a restart that was asked for; guarded by reloading until the work has ended
 }
@@ -348,6 +350,7 @@ func (g *gateway) run(ctx context.Context, o serveOptions) error {
 	}
 	work.Go(func() error { return g.upkeep(workCtx, o.hup) })
 	work.Go(func() error { return g.sweep(workCtx) })
+	work.Go(func() error { return g.forward(workCtx) })
 	work.Go(func() error { return g.tendRegister(workCtx) })
 	work.Go(func() error { return g.tendClock(workCtx) })
 	work.Go(func() error { return g.publisher.Run(workCtx) })
@@ -469,6 +472,7 @@ func (g *gateway) verbs() {
 	admin.Handle(g.admin, "reload", func(ctx context.Context, _ admin.Empty) (Reloaded, error) { return g.reload(ctx) })
 	admin.Handle(g.admin, "restart", func(ctx context.Context, in RestartIn) (Restarted, error) { return g.succeed(ctx, in) })
 	g.successionVerbs(&g.before)
+	g.forwardVerbs()
 	g.fetchVerb()
 	admin.Handle(g.admin, "client.list", func(context.Context, admin.Empty) (ClientReport, error) { return g.clients(), nil })
 	admin.Handle(g.admin, "client.report", func(context.Context, admin.Empty) (Seen, error) { return g.seen(), nil })
@@ -481,6 +485,7 @@ func (g *gateway) status(ctx context.Context) Status {
 		Firsts: g.doors.standings(ctx), Records: g.log.Next(), IndexLag: g.index.lag(), Sessions: len(g.gate.Sessions()), Attention: append(g.deadRules(), g.clock.attention()...),
 	}
 	s.Witnesses = g.publisher.Standings()
+	g.forwards.status(ctx, &s)
 	if err := g.health(ctx); err != nil {
 		s.Open, s.Reason = false, err.Error()
 	}

@@ -18,6 +18,7 @@ import (
 	"sync"
 	"time"
 
+	"sallyport/internal/alert"
 	"sallyport/internal/audit"
 	"sallyport/internal/login"
 )
@@ -119,6 +120,7 @@ type Options struct {
 	Targets   Targets                                // nil: there are none
 	Operator  func(Actor) Actor                      // fills in who the actor is at the gateway, and his role; nil: everybody is an admin
 	FourEyes  func() bool                            // whether who approves must be another than who asks; nil: no
+	Alerts    *alert.Follower                        // nil: none are kept
 	// Directory returns what somebody's directory knows of his groups; nil: the Gate's is asked.
 	Directory func(ctx context.Context, name string) (groups []string, asked bool, err error)
 }
@@ -179,6 +181,7 @@ func New(o Options) *Service {
 	s.grantVerbs()
 	s.accessVerbs()
 	s.stockVerbs()
+	s.alertVerbs()
 	return s
 }
 

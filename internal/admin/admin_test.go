@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/mod/sumdb/note"
 
+	"sallyport/internal/alert"
 	"sallyport/internal/audit"
 	"sallyport/internal/journal"
 	"sallyport/internal/login"
@@ -160,6 +161,7 @@ func (d *desk) open() {
 		Hash:   func(s login.Secret) (string, error) { return "hash of " + strings.ToUpper(s.Reveal()), nil },
 		Seal:   func(b []byte) []byte { return d.ring.Seal("change", "", b) },
 		System: func(name string) (login.System, bool) { return login.System{Name: name}, name == "vpn" },
+		Alerts: alert.NewFollower(alertLog{d.log}, d.store, now),
 	})
 }
 

@@ -42,6 +42,9 @@ func duties() map[string]duty {
 	add(all, true, "user.list", "user.show", "token.list", "key.list", "session.list", "trust.list", "explain", "access.list", "grant.list",
 		"exception.list", "exception.show", "target.list", "target.show", "target.authorities", "client.list", "client.report")
 	add(all, true, "token.stock")
+	add(all, true, "alert.list", "alert.show")
+	add(desk, false, "alert.ack")
+	add(admins, false, "alert.close", "alert.test")
 	add(all, false, "status") // asked every few seconds by monitoring, and about nobody
 	add(readers, true, "audit.search", "audit.tail", "session.past", "explain.packet")
 	add(desk, false, "token.assign")

@@ -50,6 +50,7 @@ type Config struct {
 	Recording Recording
 	Rules     []Rule
 	Audit     Audit
+	Alerts    Alerts
 	Console   Console
 	Metrics   Metrics
 	Operators Operators
@@ -300,17 +301,8 @@ type Reply struct {
 type Audit struct {
 	Witnesses       []Witness
 	CheckpointEvery time.Duration // how often they get one
-	Syslog          *Syslog
+	Syslog          []Syslog
 	Retention       Retention
-}
-
-// Syslog is where records are copied to (RFC 5424).
-type Syslog struct {
-	Address  string // host:port
-	Protocol string // udp, tcp, tls
-	CA       string `key:"ca"`
-	Format   string // json, cef
-	Facility string
 }
 
 // Retention is how long things are kept. Zero: for ever.

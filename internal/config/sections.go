@@ -37,6 +37,7 @@ func root(r *strict.Reader, n *yaml.Node) *Config {
 		cfg.Rules = append(cfg.Rules, rule(item))
 	}
 	cfg.Audit = audit(b.Block("audit"))
+	cfg.Alerts = alerts(b.Block("alerts"))
 	cfg.Console.Listen = oneListener(b.Block("console"))
 	cfg.Metrics.Listen = oneListener(b.Block("metrics"))
 	cfg.Operators = operators(b.Block("operators"))
@@ -226,32 +227,12 @@ func audit(b *strict.Block) Audit {
 	defer b.End()
 	var a Audit
 	a.Witnesses, a.CheckpointEvery = witnesses(b, "witnesses"), checkpointEvery(b)
-	a.Syslog = syslog(b.Block("syslog"))
+	a.Syslog = syslogs(b)
 	in := b.Block("retention")
 	a.Retention.Records = in.Span("records", 0, day, 100*years)
 	a.Retention.Recordings = in.Span("recordings", 0, day, 100*years)
 	in.End()
 	return a
-}
-
-func syslog(b *strict.Block) *Syslog {
-	defer b.End()
-	s := &Syslog{
-		Protocol: strict.Word(b, "protocol", "tcp", "udp", "tcp", "tls"),
-		CA:       b.Path("ca", ""),
-		Format:   strict.Word(b, "format", "json", "json", "cef"),
-		Facility: strict.Word(b, "facility", "authpriv", "auth", "authpriv", "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7"),
-	}
-	port := 514
-	if s.Protocol == "tls" {
-		port = 6514 // RFC 5425 section 4.1
-	}
-	if !b.Given {
-		b.Value("address")
-		return nil
-	}
-	s.Address = b.HostPort("address", port)
-	return s
 }
 
 // startups reads OpenSSH's "start:rate:full", or one number that is start and full.

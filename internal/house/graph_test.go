@@ -27,6 +27,8 @@ func rooms() map[string]room {
 		"internal/seal":     {nil, "whoever seals needn't know what; secrets have one small door"},
 		"internal/journal":  {nil, "the journal keeps bytes; what they mean changes, and its files must stay readable"},
 		"internal/audit":    {[]string{"internal/journal", "internal/seal"}, "the proof must be checkable without the gateway: the log knows nothing of login"},
+		"internal/siem":     {[]string{"internal/audit"}, "copying records out needs the records, and nothing of who is let in: it reads the log like any outsider"},
+		"internal/alert":    {[]string{"internal/audit"}, "what needs a look follows from the records alone, so that it can be made from them again"},
 		"internal/login": {
 			[]string{"otp", "internal/policy", "internal/throttle", "internal/audit"},
 			"the domain owns its interfaces: stores, adapters and first factors come to it, and it goes to none of them",
@@ -35,7 +37,7 @@ func rooms() map[string]room {
 			[]string{"internal/login", "radiusd/wire", "radiusd/exchange"},
 			"a first factor answers login's question and sees nothing of adapters or stores; one that asks a RADIUS server speaks the protocol",
 		},
-		"internal/store":     {[]string{"internal/login", "internal/audit", "otp", "internal/seal"}, "the store stands behind login's interfaces, so that it can be replaced"},
+		"internal/store":     {[]string{"internal/login", "internal/audit", "internal/alert", "otp", "internal/seal"}, "the store stands behind login's and alert's interfaces, so that it can be replaced"},
 		"internal/recording": {[]string{"internal/seal"}, "recordings are written and read without a gateway"},
 		"radiusd":            {[]string{"internal/login", "internal/seal"}, "an adapter turns bytes into attempts and outcomes into bytes: it has no way to people, codes or records but the gate (P11)"},
 		"radiusd/wire":       {nil, "RADIUS as bytes is a function of bytes: usable by server and client alike, and testable with vectors alone"},
@@ -54,7 +56,7 @@ func rooms() map[string]room {
 		"sshgw/joined":       {nil, "fewer system calls for the same bytes: nothing of SSH but the length of its packets"},
 		"sshgw/outbound":     {[]string{"sshgw/joined"}, "logging in at a target needs its address, its keys and a credential, and nothing of ours that decides"},
 		"sshgw/transfer":     {nil, "what a file transfer does is a function of the bytes that pass: it needs no gateway, and decides nothing but what its rights say"},
-		"internal/admin":     {[]string{"internal/login", "otp", "otp/pskc", "otp/tokencsv", "internal/audit", "internal/recording"}, "the verbs are the same whoever calls them: they know neither sockets of protocols nor the store's SQL"},
+		"internal/admin":     {[]string{"internal/login", "otp", "otp/pskc", "otp/tokencsv", "internal/audit", "internal/recording", "internal/alert"}, "the verbs are the same whoever calls them: they know neither sockets of protocols nor the store's SQL"},
 		"internal/report":    {[]string{"internal/audit", "internal/login"}, "data in, document out"},
 		"internal/console":   {[]string{"internal/admin", "internal/report", "internal/login"}, "pages have no logic of their own, so every door is the same door (P11)"},
 		// Nobody but cmd imports config: each package has its own options, checked by itself, and tests don't write YAML.
