@@ -173,7 +173,7 @@ func (s *Service) explainPerson(ctx context.Context, out *Explained, sys login.S
 	switch {
 	case standing.Tokens > 0:
 		out.step("token", true, "an active token is enrolled")
-	case v.Exception != "":
+	case v.Lacking && v.Exception != "":
 		out.step("token", true, "none is enrolled, and the exception asks for none")
 	default:
 		out.step("token", false, "no active token: no code can be right")
@@ -195,7 +195,7 @@ func (s *Service) explainPerson(ctx context.Context, out *Explained, sys login.S
 		out.step("grant", false, "the rule asks for a grant, and "+out.Person+" holds none for "+sys.Name+" now")
 	}
 	if v.Exception != "" {
-		out.step("exception", true, v.Exception+" is in force and covers this: fewer than two kinds of factor will do")
+		out.step("exception", true, v.Exception+" is in force and covers this"+map[bool]string{true: ": fewer than two kinds of factor will do", false: ""}[v.Lacking])
 	} else if strings.HasPrefix(string(v.Reason), "exception_") {
 		out.step("exception", false, s.exceptionText(v.Rule.Exception, login.Reason(v.Reason)))
 	}

@@ -144,7 +144,7 @@ func (g *Gate) Certify(_ context.Context, gr Grant, a Attempt) (Certificate, Out
 			held++
 		}
 	}
-	if reason == ReasonOK && (life <= 0 || key == "" || gr.window != nil || gr.Exception != "" || gr.Emergency || !a.Source.IsValid() || held >= MaxCertificatesOf) {
+	if reason == ReasonOK && (life <= 0 || key == "" || gr.window != nil || gr.lacking || gr.Emergency || !a.Source.IsValid() || held >= MaxCertificatesOf) {
 		reason = ReasonNoCertificate
 	}
 	cert := Certificate{}

@@ -375,7 +375,7 @@ func (g *Gate) conclude(a *Attempt, first firstResult, state Reason, used audit.
 	}
 	if listed && reason == ReasonOK {
 		grant.Factors = slices.Clone(rec.Factors)
-		if grant.Exception != "" || grant.Emergency {
+		if grant.lacking || grant.Emergency {
 			opens = nil // what is not two kinds proves nothing to others, and an emergency is one
 		} else if opens = g.windowOf(a, joined(e.profile.groups, first.groups), pol, now); opens != nil {
 			opens.person, opens.factors, opens.groups, opens.turn = e.name, grant.Factors, first.groups, g.windows.turn(e.name)
@@ -428,7 +428,7 @@ func (g *Gate) judge(a *Attempt, rec *audit.Record, e *entry, stranger bool, fir
 		Source: a.Source.Addr(), Protocol: a.Protocol, Capability: a.Capability, Proved: kinds,
 	}, now)
 	// An exception lets a factor be missing that it does not ask for. One that was typed, and is wrong, refuses all the same.
-	waived := verdict.Effect == policy.Allow && verdict.Exception != ""
+	waived := verdict.Effect == policy.Allow && verdict.Lacking
 	if first.reason == ReasonPasswordMissing || code.reason == ReasonCodeMissing || code.reason == ReasonNoToken {
 		if strings.HasPrefix(string(verdict.Reason), "exception_") && (first.reason == ReasonOK || first.reason == ReasonPasswordMissing) {
 			nameVerdict(rec, &verdict)
@@ -502,7 +502,7 @@ func nameVerdict(rec *audit.Record, v *policy.Verdict) {
 
 // grantOf makes the grant of a verdict that allows. The caller holds e.mu.
 func (e *entry) grantOf(attempt string, v *policy.Verdict, now time.Time) Grant {
-	gr := Grant{Person: e.name, Attempt: attempt, Exception: v.Exception}
+	gr := Grant{Person: e.name, Attempt: attempt, Exception: v.Exception, lacking: v.Lacking}
 	if rule := v.Rule; rule != nil {
 		gr.Rule, gr.Idle, gr.Max, gr.Lock, gr.Record = rule.Name, rule.Idle, rule.Max, rule.Lock, rule.Record
 	}

@@ -89,8 +89,9 @@ type Grant struct {
 	Lock    time.Duration // a terminal is locked when nothing was typed for this long; zero: never
 	Record  bool          // the rule requires a recording (P10)
 
-	Exception string // the entry of the register that it relies on; empty: two kinds were proved
+	Exception string // the entry of the register that it was given under
 	Emergency bool   // a break-glass identity's: he says why, before anything is opened
+	lacking   bool   // fewer than two kinds were proved
 	Factors   []audit.Factor
 
 	Bound *Binding // of a service identity: the one thing that it may do; nil: a person's

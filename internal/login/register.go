@@ -244,5 +244,5 @@ func (g *Gate) excepted(ctx context.Context, a *Attempt, first *firstResult) boo
 		Person: e.name, Groups: joined(groups, first.groups), System: a.System.Name, Tags: a.System.Tags,
 		Source: a.Source.Addr(), Protocol: a.Protocol, Capability: a.Capability, Proved: kinds,
 	}, now)
-	return v.Effect == policy.Allow && v.Exception != ""
+	return v.Effect == policy.Allow && v.Lacking
 }

@@ -134,7 +134,8 @@ type Verdict struct {
 	Effect    Effect
 	Rule      *Rule // the rule that decided, or nil; not to be changed
 	Reason    Reason
-	Exception string    // the entry of the register that it relied on; empty: none, since two kinds were proved
+	Exception string    // the entry of the register that it was made under
+	Lacking   bool      // fewer than two kinds were proved: without the entry it would deny
 	Grant     string    // the grant that it relied on
 	Until     time.Time // the end of that grant
 }
@@ -159,14 +160,18 @@ func (rs Rules) Decide(r Request) Verdict {
 		return Verdict{Rule: rule, Reason: FactorsInsufficient}
 	}
 	// P1, whatever the rule says: Validate refuses a rule that needs less without an exception, but this is the last door.
-	if proved.kinds() < 2 {
-		if rule.Exception == "" {
-			return Verdict{Rule: rule, Reason: FactorsInsufficient}
-		}
-		if why := r.exception(rule.Exception); why != OK {
+	v.Lacking = proved.kinds() < 2
+	if v.Lacking && rule.Exception == "" {
+		return Verdict{Rule: rule, Reason: FactorsInsufficient}
+	}
+	if rule.Exception != "" {
+		switch why := r.exception(rule.Exception); {
+		case why == OK:
+			v.Exception = rule.Exception
+		case why == ExceptionScope && !v.Lacking: // it is about others
+		default:
 			return Verdict{Rule: rule, Reason: why}
 		}
-		v.Exception = rule.Exception
 	}
 	v.Effect, v.Reason = Allow, OK
 	return v
@@ -206,7 +211,7 @@ func (rs Rules) DecideGateway(r Request) Verdict {
 		reason = FactorsInsufficient
 		if rule.Exception != "" && proved.covers(rule.needs()) {
 			if reason = r.exception(rule.Exception); reason == OK {
-				return Verdict{Effect: Allow, Reason: OK, Exception: rule.Exception}
+				return Verdict{Effect: Allow, Reason: OK, Exception: rule.Exception, Lacking: true}
 			}
 		}
 	}

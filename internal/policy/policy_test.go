@@ -28,6 +28,9 @@ func (l live) Exception(id string, _ *Request) Reason {
 	if slices.Contains(l, id) {
 		return OK
 	}
+	if slices.Contains(l, id+" for others") {
+		return ExceptionScope
+	}
 	return ExceptionNotLive
 }
 
@@ -89,7 +92,9 @@ func TestDecide(t *testing.T) {
 
 		{"exception over", with(scanner, func(r *Request) { r.Register = live{"EX-8"} }), "scanner", ExceptionNotLive},
 		{"no register", with(scanner, func(r *Request) { r.Register = nil }), "scanner", ExceptionNotLive},
-		{"two kinds proved need no exception", with(scanner, func(r *Request) { r.Register, r.Proved = nil, []Kind{Know, Have, Have} }), "scanner", OK},
+		{"exception over, two kinds proved", with(scanner, func(r *Request) { r.Register, r.Proved = nil, []Kind{Know, Have, Have} }), "scanner", ExceptionNotLive},
+		{"exception for others, two kinds proved", with(scanner, func(r *Request) { r.Register, r.Proved = live{"EX-7 for others"}, []Kind{Know, Have, Have} }), "scanner", OK},
+		{"exception for others", with(scanner, func(r *Request) { r.Register = live{"EX-7 for others"} }), "scanner", ExceptionScope},
 		{"a grant is asked for", Request{Person: "jones", Groups: []string{"jobs"}, System: "ct1", Capability: Shell, Proved: two, Register: live{"jones@ct2"}}, "by grant", GrantNotLive},
 		{"a grant, and no register", Request{Person: "jones", Groups: []string{"jobs"}, System: "ct1", Capability: Shell, Proved: two}, "by grant", GrantNotLive},
 		{"a grant is there", Request{Person: "jones", Groups: []string{"jobs"}, System: "ct1", Capability: Shell, Proved: two, Register: live{"jones@ct1"}}, "by grant", OK},
@@ -205,7 +210,7 @@ func TestDecideNeverPassesOneKind(t *testing.T) {
 				t.Fatalf("passed with %v where %v are needed", r.Proved, rule.Need)
 			}
 		}
-		if g := (Rules{rule}).DecideGateway(r); (g.Effect == Allow) != (len(different) >= 2 || v.Exception != "") || (g.Exception != "") != (len(different) < 2) {
+		if g := (Rules{rule}).DecideGateway(r); (g.Effect == Allow) != (len(different) >= 2 || v.Lacking) || g.Lacking != (len(different) < 2) {
 			t.Fatalf("the gateway: %v with %v by %q", g.Effect, r.Proved, g.Exception)
 		}
 	})

@@ -22,8 +22,8 @@ type Rule struct {
 	May    []Capability
 	// Need is what must be proved: [know, have, have] takes two different things had. Empty means [know, have].
 	Need []Kind
-	// Exception is an entry of the exception register. Whoever proves fewer than two kinds passes only while it is in force
-	// and covers him; a rule that needs fewer than two kinds has to name one (P1).
+	// Exception is an entry of the exception register. A rule that names one decides only while it is in force, and lets
+	// somebody who proves fewer than two kinds pass only where it covers him; a rule that needs fewer has to name one (P1).
 	Exception string
 	Grant     bool          // only people with a grant that is in force pass
 	Record    bool          // sessions are recorded or refused (P10)
