@@ -203,6 +203,7 @@ func openApp(ctx context.Context, cfg *config.Config, logger *slog.Logger, now f
 		Operator: a.operator, FourEyes: a.fourEyes, Examine: a.examine, Directory: a.directoryGroups, Targets: targets{a}, Alerts: a.alerts,
 	})
 	a.proofVerbs()
+	a.reportVerbs()
 	return a, nil
 }
 
