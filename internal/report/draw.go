@@ -27,7 +27,7 @@ type drawing struct {
 type drawn struct {
 	lot              [sha256.Size]byte
 	seq              uint64
-	session, attempt string
+	session, attempt string // as the records' JSON has them
 }
 
 func newDrawing(r *Request) *drawing {
@@ -54,7 +54,7 @@ func (d *drawing) take(g *audit.Glance) {
 	if len(d.have) == d.number && byLot(c, d.have[len(d.have)-1]) > 0 {
 		return
 	}
-	c.session, c.attempt = audit.Text(g.Session), audit.Text(g.Attempt)
+	c.session, c.attempt = string(g.Session), string(g.Attempt)
 	d.put(c)
 }
 

@@ -15,8 +15,8 @@ import (
 	"sallyport/internal/report/document"
 )
 
-// MaxGroups bounds the groups of a person that a report looks at.
-const maxAccess = 200_000 // rows of people and rules
+// maxAccess bounds the rows of people and rules.
+const maxAccess = 200_000
 
 // Facts are what reports are made from, read once: all reports that are made of the same Facts agree with each other.
 type Facts struct {
@@ -77,7 +77,7 @@ func Gather(ctx context.Context, s State, r Request) (*Facts, error) {
 		verified <- s.Verify(ctx)
 	}()
 	base := &tally{p: f.p, entry: versionsOf(s.Exceptions), cover: f.covers(), draw: newDrawing(&r)}
-	f.t, err = collect(ctx, s.Log, f.next, runtime.GOMAXPROCS(0), base)
+	f.t, err = collect(ctx, s.Log, f.next, f.workers(), base)
 	f.integrity = <-verified
 	if err != nil {
 		return nil, fmt.Errorf("reading the records: %w", err)
@@ -86,6 +86,13 @@ func Gather(ctx context.Context, s State, r Request) (*Facts, error) {
 		f.standings = s.Standings(ctx)
 	}
 	return f, nil
+}
+
+func (f *Facts) workers() int {
+	if f.s.Workers > 0 {
+		return f.s.Workers
+	}
+	return runtime.GOMAXPROCS(0)
 }
 
 // Make makes one report.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"sallyport/internal/login"
 )
@@ -32,7 +33,9 @@ func Kinds() []string {
 const (
 	MaxSample  = 1000
 	MaxPlanned = 200
-	maxText    = 500 // bytes of a seed, or of a field of a plan
+
+	usualSample = 25  // what auditors draw
+	maxText     = 500 // bytes of a seed, or of a field of a plan
 )
 
 // Request is what a report is asked with. Zero times are filled in by Fill.
@@ -83,16 +86,14 @@ func (r *Request) Fill(now time.Time) error {
 		r.On = earlier(r.To, now)
 	}
 	r.From, r.To, r.On = r.From.UTC(), r.To.UTC(), r.On.UTC()
-	if r.Kind != Sample {
-		r.Number = cmp.Or(r.Number, 25) // of a pack
-	}
+	r.Number = cmp.Or(r.Number, usualSample)
 	switch {
-	case r.Kind == Sample && r.Number == 0:
-		r.Number = 25
 	case r.Number < 0 || r.Number > MaxSample:
 		return fmt.Errorf("a sample of %d: want 1 to %d", r.Number, MaxSample)
 	case len(r.Seed) > maxText || len(r.Class) > maxText:
 		return fmt.Errorf("a seed or class of more than %d bytes", maxText)
+	case !utf8.ValidString(r.Seed + r.Class):
+		return fmt.Errorf("the seed or class is not UTF-8: it could not be given again")
 	case len(r.Plan) > MaxPlanned:
 		return fmt.Errorf("%d planned systems, at most %d are shown", len(r.Plan), MaxPlanned)
 	}
@@ -217,6 +218,7 @@ type State struct {
 	Grants       []login.TimedGrant
 	Attestations []login.Attestation
 	Live         int // sessions
+	Workers      int // processors that read records; 0: all
 
 	Directory func(ctx context.Context, person string) (groups []string, err error) // groups that only a directory knows
 	Verify    func(ctx context.Context) Integrity

@@ -3,7 +3,6 @@ package report
 import (
 	"context"
 	"fmt"
-	"runtime"
 	"slices"
 	"strings"
 
@@ -11,12 +10,12 @@ import (
 	"sallyport/internal/report/document"
 )
 
-// Trails reads the trails of the sample, once.
+// follow reads the trails of the sample, once.
 func (f *Facts) follow(ctx context.Context) error {
 	if f.trailed {
 		return nil
 	}
-	trails, err := follow(ctx, f.s.Log, f.next, runtime.GOMAXPROCS(0), f.t.draw.have)
+	trails, err := follow(ctx, f.s.Log, f.next, f.workers(), f.t.draw.have)
 	if err != nil {
 		return fmt.Errorf("the trails of the sample: %w", err)
 	}

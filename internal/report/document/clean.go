@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -53,6 +54,7 @@ func (d *Document) cleaned() *Document {
 	} {
 		*s = Clean(*s)
 	}
+	c.Request = asciiOnly(d.Request)
 	c.Sections = slices.Clone(d.Sections)
 	for i := range c.Sections {
 		c.Sections[i] = c.Sections[i].cleaned()
@@ -107,6 +109,26 @@ func cleanAll(list []string) []string {
 	out := make([]string, len(list))
 	for i, s := range list {
 		out[i] = Clean(s)
+	}
+	return out
+}
+
+// asciiOnly writes JSON without a character beyond ASCII, whose value is the same: it is not shown, and has to come back as it was.
+func asciiOnly(raw []byte) []byte {
+	if !slices.ContainsFunc(raw, func(b byte) bool { return b >= 0x7f }) {
+		return raw
+	}
+	var out []byte
+	for _, r := range string(raw) { // beyond ASCII there are only strings
+		switch {
+		case r < 0x7f:
+			out = append(out, byte(r))
+		case r > 0xffff:
+			high, low := utf16.EncodeRune(r)
+			out = fmt.Appendf(out, `\u%04x\u%04x`, high, low)
+		default:
+			out = fmt.Appendf(out, `\u%04x`, r)
+		}
 	}
 	return out
 }
