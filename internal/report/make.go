@@ -209,7 +209,7 @@ func share(part, whole int) float64 {
 	if whole == 0 {
 		return 0
 	}
-	return float64(part) * 100 / float64(whole)
+	return float64(part*1000/whole) / 10 // as percent
 }
 
 // plural counts things.

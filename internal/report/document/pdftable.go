@@ -23,7 +23,7 @@ func (p *pdf) table(t *Table) {
 const sampled = 400
 
 func (p *pdf) widths(t *Table) []float64 {
-	const least, pad, padRow = 9.0, 2.4, 0.4
+	const least, pad, padRow = 9.0, 2.6, 0.4 // pad: a cell's margins, 1 mm on either side, and a little
 	p.SetFont(pdfFamily, "B", pdfSmall)
 	want := make([]float64, len(t.Columns))
 	total := 0.0
@@ -67,7 +67,7 @@ func (p *pdf) tableHead(t *Table, widths []float64) {
 	p.SetDrawColor(0x6b, 0x7f, 0x93)
 	lines, most := make([][]string, len(t.Columns)), 1
 	for j, col := range t.Columns {
-		lines[j] = p.SplitText(p.fit(col.Title), widths[j]-2)
+		lines[j] = p.SplitText(p.fit(col.Title), widths[j])
 		most = max(most, len(lines[j]))
 	}
 	p.cells(t, widths, lines, most)
@@ -77,7 +77,7 @@ func (p *pdf) tableRow(t *Table, widths []float64, row []string, tone Tone) {
 	lines, most := make([][]string, len(row)), 1
 	for j, cell := range row {
 		p.cellFont(t.Columns[j])
-		lines[j] = p.SplitText(p.fit(cell), widths[j]-2)
+		lines[j] = p.SplitText(p.fit(cell), widths[j])
 		if n := len(lines[j]); n > maxCellLines {
 			lines[j] = append(lines[j][:maxCellLines-1], fmt.Sprintf("… %d lines more", n-maxCellLines+1))
 		}
