@@ -41,8 +41,8 @@ func (t *tally) record(g *audit.Glance) {
 		t.clock(g)
 	}
 	if bytes.HasSuffix(g.Event, []byte(".review")) && !bytes.HasPrefix(g.Event, []byte("exception")) {
-		t.review(audit.Text(g.Session))
-		t.review(audit.Text(g.Attempt))
+		mark(t.reviewed, audit.Text(g.Session))
+		mark(t.attempts, audit.Text(g.Attempt))
 	}
 	if string(g.Protocol) != "admin" {
 		return

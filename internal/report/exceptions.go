@@ -43,7 +43,7 @@ func (f *Facts) exceptions(d *document.Document) {
 			by += ", " + x.Approval.Reference + ", " + x.Approval.Date.String()
 		}
 		t.Add(exceptionTone(state), x.ID, fmt.Sprint(x.Version), x.Title, state, x.Clause, scopeWords(x), fmt.Sprint(x.Risk.Score()), by,
-			f.p.on(x.From), f.p.before(x.Until), f.p.before(x.Review), fmt.Sprint(logins), fmt.Sprint(people), last, strings.Join(x.ReportedIn, ", "))
+			firstDay(x.From), lastDay(x.Until), lastDay(x.Review), fmt.Sprint(logins), fmt.Sprint(people), last, strings.Join(x.ReportedIn, ", "))
 	}
 	d.Sections = append(d.Sections, document.Section{
 		ID: "register", Title: "The register", Basis: document.Register, Table: t,

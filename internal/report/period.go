@@ -97,3 +97,18 @@ func (p *period) before(t time.Time) string {
 	}
 	return p.on(t.Add(-time.Millisecond))
 }
+
+// lastDay is the last day on which something of the register holds. Its days are UTC's wherever the reader is (register.Date).
+func lastDay(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return firstDay(t.Add(-time.Millisecond))
+}
+
+func firstDay(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format(time.DateOnly)
+}

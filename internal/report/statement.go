@@ -71,7 +71,7 @@ func (f *Facts) exceptionSummary(n standing) document.Section {
 		if u := f.t.exceptions[x.ID]; u != nil {
 			uses = u.n
 		}
-		s.Table.Add(exceptionTone(state), x.ID, x.Title, state, approver(x), f.p.before(x.Review), f.p.before(x.Until), fmt.Sprint(uses))
+		s.Table.Add(exceptionTone(state), x.ID, x.Title, state, approver(x), lastDay(x.Review), lastDay(x.Until), fmt.Sprint(uses))
 	}
 	return s
 }
@@ -190,7 +190,7 @@ func (f *Facts) overdueSection(n standing) document.Section {
 // looked tells whether a use of emergency access was reviewed.
 func (f *Facts) looked(r listed) bool {
 	_, session := f.t.reviewed[r.session]
-	_, attempt := f.t.reviewed[r.attempt]
+	_, attempt := f.t.attempts[r.attempt]
 	return session || attempt
 }
 

@@ -106,7 +106,8 @@ type tally struct {
 	ends        map[string]*use // of sessions, by reason
 	events      map[string]*use // of verbs: protocol admin
 	readers     map[string]*use // actor, event
-	reviewed    map[string]struct{}
+	reviewed    map[string]struct{} // sessions
+	attempts    map[string]struct{} // whose sessions were reviewed
 	offsets     offsets
 
 	bad      list // admissions that nothing allows
@@ -155,7 +156,7 @@ func (t *tally) fresh() *tally {
 		p: t.p, entry: t.entry, cover: t.cover, draw: t.draw.fresh(), days: make([]daily, len(t.p.days)),
 		classes: map[string]*count{}, systems: map[string]*count{}, people: map[string]*count{}, tokens: map[string]*use{},
 		exceptions: map[string]*exceptionUse{}, grants: map[string]*use{}, reasons: map[string]*use{}, ends: map[string]*use{},
-		events: map[string]*use{}, readers: map[string]*use{}, reviewed: map[string]struct{}{},
+		events: map[string]*use{}, readers: map[string]*use{}, reviewed: map[string]struct{}{}, attempts: map[string]struct{}{},
 	}
 }
 
@@ -212,7 +213,10 @@ func (t *tally) add(o *tally) {
 		}
 	})
 	for id := range o.reviewed {
-		t.review(id)
+		mark(t.reviewed, id)
+	}
+	for id := range o.attempts {
+		mark(t.attempts, id)
 	}
 	t.bad.add(o.bad)
 	t.excepted.add(o.excepted)
@@ -242,9 +246,9 @@ func (u *exceptionUse) by(person string) {
 	}
 }
 
-func (t *tally) review(id string) {
-	if id != "" && id != audit.None && len(t.reviewed) < maxReviewed {
-		t.reviewed[id] = struct{}{}
+func mark(set map[string]struct{}, id string) {
+	if id != "" && id != audit.None && len(set) < maxReviewed {
+		set[id] = struct{}{}
 	}
 }
 

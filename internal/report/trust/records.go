@@ -84,8 +84,8 @@ func (t *Trust) Records(n int, fn func(*audit.Record) error) error {
 	starts, sums := t.hours()
 	attempts := max(n/perAttempt, 1)
 	total := sums[len(sums)-1]
-	e.admin(t.Begin.Add(time.Second), "log.start")
-	e.clock(t.Begin.Add(2 * time.Second))
+	e.admin(t.Begin.Add(-time.Hour), "log.start")
+	e.clock(t.Begin.Add(-59 * time.Minute))
 	month, day := -1, -1
 	for i := range attempts {
 		at := (float64(i) + 0.5) / float64(attempts) * float64(total)
