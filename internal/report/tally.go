@@ -102,10 +102,10 @@ type tally struct {
 	tokens      map[string]*use
 	exceptions  map[string]*exceptionUse
 	grants      map[string]*use
-	reasons     map[string]*use // of refusals
-	ends        map[string]*use // of sessions, by reason
-	events      map[string]*use // of verbs: protocol admin
-	readers     map[string]*use // actor, event
+	reasons     map[string]*use     // of refusals
+	ends        map[string]*use     // of sessions, by reason
+	events      map[string]*use     // of verbs: protocol admin
+	readers     map[string]*use     // actor, event
 	reviewed    map[string]struct{} // sessions
 	attempts    map[string]struct{} // whose sessions were reviewed
 	offsets     offsets
