@@ -72,7 +72,7 @@ func (a *app) reportPack(ctx context.Context, in ReportPack, w io.Writer) error 
 	if err := a.admin.Record(ctx, "report.pack.begin", audit.Info, string(login.ReasonOK), detail...); err != nil {
 		return err
 	}
-	s, err := a.reportState(ctx)
+	s, err := a.reportState(ctx, true)
 	if err != nil {
 		return err
 	}
