@@ -111,6 +111,8 @@ type app struct {
 	alerts *alert.Follower
 	slog   *slog.Logger
 
+	turn chan struct{} // of whoever makes a report: one at a time
+
 	killSSH func(id, why string) bool // set by who serves SSH, before it does
 	serving *radiusd.Server           // set by who serves RADIUS, before it does; nil: nobody does
 

@@ -72,6 +72,11 @@ func (a *app) reportPack(ctx context.Context, in ReportPack, w io.Writer) error 
 	if err := a.admin.Record(ctx, "report.pack.begin", audit.Info, string(login.ReasonOK), detail...); err != nil {
 		return err
 	}
+	done, err := a.alone(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
 	s, err := a.reportState(ctx, true)
 	if err != nil {
 		return err

@@ -65,11 +65,22 @@ type ReportCompared struct {
 }
 
 func (a *app) reportVerbs() {
+	a.turn = make(chan struct{}, 1)
 	admin.Handle(a.admin, "report.make", a.reportMake)
 	admin.Handle(a.admin, "report.list", func(ctx context.Context, _ admin.Empty) ([]ReportKept, error) { return a.reportList(ctx) })
 	admin.Handle(a.admin, "report.show", a.reportShow)
 	admin.Handle(a.admin, "report.compare", a.reportCompare)
 	admin.HandleStream(a.admin, "report.pack", a.reportPack)
+}
+
+// alone waits for this report's turn. Each may read the whole log on all processors, and logins come first.
+func (a *app) alone(ctx context.Context) (done func(), err error) {
+	select {
+	case a.turn <- struct{}{}:
+		return func() { <-a.turn }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 func (a *app) reports() kept.Folder { return kept.Folder(filepath.Join(a.paths.data, "reports")) }
@@ -150,6 +161,11 @@ func (a *app) reportMake(ctx context.Context, in ReportMake) (ReportMade, error)
 	if err := in.Fill(a.admin.Now()); err != nil {
 		return ReportMade{}, admin.Refuse("`sallyport help report "+in.Kind+"` has examples", "%v", err)
 	}
+	done, err := a.alone(ctx)
+	if err != nil {
+		return ReportMade{}, err
+	}
+	defer done()
 	s, err := a.reportState(ctx, in.Kind == report.LogHealth)
 	if err != nil {
 		return ReportMade{}, err
@@ -329,6 +345,11 @@ func (a *app) reportCompare(ctx context.Context, in ReportID) (out ReportCompare
 	if err != nil {
 		return out, err
 	}
+	done, err := a.alone(ctx)
+	if err != nil {
+		return out, err
+	}
+	defer done()
 	r.Fast = true // that the log is whole is `audit verify`'s to say
 	s, err := a.reportState(ctx, false)
 	if err != nil {
