@@ -31,6 +31,8 @@ func (t *tally) record(g *audit.Glance) {
 		return
 	case "recording.chunk", login.EventSessionUpdate:
 		return
+	case "clock.step":
+		t.offsets.steps++
 	case "gateway.start":
 		t.clock(g)
 		t.change(g, "config")

@@ -19,8 +19,8 @@ func (f *Facts) health(d *document.Document) {
 	clock, note, kind := "not on record", "", document.Warn
 	if o.n > 0 {
 		clock = fmt.Sprintf("%+.3f to %+.3f ms", float64(o.least)/1000, float64(o.most)/1000)
-		note = fmt.Sprintf("%s, %d unsynchronised", plural(o.n, "reading", "readings"), o.unsynced)
-		kind = tone(o.unsynced == 0, document.Bad)
+		note = fmt.Sprintf("%s, %d unsynchronised; set %s", plural(o.n, "reading", "readings"), o.unsynced, plural(o.steps, "time", "times"))
+		kind = tone(o.unsynced == 0 && o.steps == 0, document.Bad)
 	}
 	integrity := f.statementIntegrity()
 	integrity.Figures = append(integrity.Figures,

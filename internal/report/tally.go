@@ -147,6 +147,7 @@ func (l *list) add(o list) {
 // offsets are what the records say of the clock.
 type offsets struct {
 	n, unsynced int
+	steps       int   // times that somebody set it
 	least, most int64 // microseconds
 	when        use
 }
@@ -233,7 +234,7 @@ func (o *offsets) add(p offsets) {
 	} else if p.n > 0 {
 		o.least, o.most = min(o.least, p.least), max(o.most, p.most)
 	}
-	o.n, o.unsynced = o.n+p.n, o.unsynced+p.unsynced
+	o.n, o.unsynced, o.steps = o.n+p.n, o.unsynced+p.unsynced, o.steps+p.steps
 	o.when.add(p.when)
 }
 

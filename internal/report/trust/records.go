@@ -37,11 +37,21 @@ func (q *queue) Pop() any {
 // put hands a record on, after those of earlier times.
 func (e *emit) put(rec *audit.Record) {
 	for len(e.later) > 0 && e.later[0].Time.Before(rec.Time) && e.err == nil {
-		e.err = e.fn(heap.Pop(&e.later).(*audit.Record))
+		e.err = e.out(heap.Pop(&e.later).(*audit.Record))
 	}
 	if e.err == nil {
-		e.err = e.fn(rec)
+		e.err = e.out(rec)
 	}
+}
+
+// out gives each code that is used up its step, which grows in the order of the records.
+func (e *emit) out(rec *audit.Record) error {
+	for i := range rec.Effects {
+		x := &rec.Effects[i]
+		x.Value = max(rec.Time.Unix()/30, e.steps[x.ID]+1)
+		e.steps[x.ID] = x.Value
+	}
+	return e.fn(rec)
 }
 
 // in lets a record come later.
@@ -116,7 +126,7 @@ func (t *Trust) Records(n int, fn func(*audit.Record) error) error {
 	}
 	for len(e.later) > 0 && e.err == nil {
 		if rec := heap.Pop(&e.later).(*audit.Record); rec.Time.Before(t.End) {
-			e.err = fn(rec)
+			e.err = e.out(rec)
 		}
 	}
 	return e.err
@@ -143,12 +153,9 @@ func (e *emit) factors(p *login.Person, rec *audit.Record) {
 	rec.Factors = []audit.Factor{{Kind: "know", Method: "password", Result: "ok"}, {Kind: "have", Method: "totp", Token: token, Result: "ok"}}
 }
 
-// step uses a code up, once.
+// step says that a code is used up, once.
 func (e *emit) step(p *login.Person, rec *audit.Record) {
-	token := e.t.codes[p.Name]
-	step := max(rec.Time.Unix()/30, e.steps[token]+1)
-	e.steps[token] = step
-	rec.Effects = append(rec.Effects, audit.Effect{Set: "token.step", ID: token, Value: step})
+	rec.Effects = append(rec.Effects, audit.Effect{Set: "token.step", ID: e.t.codes[p.Name]})
 }
 
 func (e *emit) attempt(at time.Time) {
