@@ -22,6 +22,7 @@ import (
 	"sallyport/internal/report"
 	"sallyport/internal/report/document"
 	"sallyport/internal/report/kept"
+	"sallyport/internal/report/mapping"
 )
 
 // This file is what the verbs of reports do, in the daemon and in a command's own process alike.
@@ -59,9 +60,9 @@ type ReportKept struct {
 
 // ReportCompared is the answer of report.compare.
 type ReportCompared struct {
-	ID          kept.ID             `json:"id"`
-	Same        bool                `json:"same"` // in all that is from the log and the register
-	Differences []report.Difference `json:"differences"`
+	ID          kept.ID               `json:"id"`
+	Same        bool                  `json:"same"` // in all that is from the log and the register
+	Differences []document.Difference `json:"differences"`
 }
 
 func (a *app) reportVerbs() {
@@ -107,7 +108,7 @@ func (a *app) reportState(ctx context.Context, full bool) (report.State, error) 
 	text, err := os.ReadFile(path)
 	switch {
 	case err == nil:
-		if s.Mapping, err = report.ParseFrameworks(text, frameworksFile+" of this gateway, SHA-256 "+hexSum(text)); err != nil {
+		if s.Mapping, err = mapping.Parse(text, frameworksFile+" of this gateway, SHA-256 "+hexSum(text), report.Kinds()); err != nil {
 			return s, err
 		}
 	case !errors.Is(err, fs.ErrNotExist):
@@ -366,7 +367,7 @@ func (a *app) reportCompare(ctx context.Context, in ReportID) (out ReportCompare
 	if err != nil {
 		return out, err
 	}
-	out = ReportCompared{ID: id, Same: true, Differences: report.Compare(was, now)}
+	out = ReportCompared{ID: id, Same: true, Differences: document.Compare(was, now)}
 	for _, d := range out.Differences {
 		if d.Basis != document.State && d.Section != "integrity" {
 			out.Same = false

@@ -13,6 +13,7 @@ import (
 	"sallyport/internal/audit"
 	"sallyport/internal/login"
 	"sallyport/internal/report/document"
+	"sallyport/internal/report/mapping"
 )
 
 // maxAccess bounds the rows of people and rules.
@@ -31,7 +32,7 @@ type Facts struct {
 	groups    map[string][]string
 	trails    []trail // of the sample, when it was asked for
 	trailed   bool
-	mapping   *Frameworks
+	mapping   *mapping.Table
 	made      time.Time
 }
 
@@ -48,7 +49,7 @@ func Gather(ctx context.Context, s State, r Request) (*Facts, error) {
 		return nil, err
 	}
 	if f.mapping == nil {
-		if f.mapping, err = BuiltIn(); err != nil {
+		if f.mapping, err = mapping.BuiltIn(Kinds()); err != nil {
 			return nil, err
 		}
 	}

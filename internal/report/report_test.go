@@ -460,14 +460,14 @@ func TestCompare(t *testing.T) {
 		t.Fatal(err)
 	}
 	now := makeOne(t, gather(t, tr.State, r), report.MFA)
-	for _, d := range report.Compare(was, now) {
+	for _, d := range document.Compare(was, now) {
 		if d.Basis != document.State {
 			t.Errorf("differs: %+v", d)
 		}
 	}
 	was.Sections[0].Figures[1].Value = "17"
 	was.Section("exceptions").Table.Rows[0][1] = "something else"
-	diff := report.Compare(was, now)
+	diff := document.Compare(was, now)
 	n := 0
 	for _, d := range diff {
 		if d.Basis != document.State {
@@ -524,47 +524,6 @@ func TestUnreadableRecord(t *testing.T) {
 	if got := figure(t, makeOne(t, gather(t, tr.State, r), report.LogHealth), "integrity", "erased"); got != "1" {
 		t.Errorf("erased: %s", got)
 	}
-}
-
-// A mapping is data; what is wrong with one is told, and the built-in one claims nothing that was not verified.
-func TestFrameworks(t *testing.T) {
-	m, err := report.BuiltIn()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(m.Rows) < 15 {
-		t.Errorf("%d rows", len(m.Rows))
-	}
-	for _, r := range m.Rows {
-		all := strings.ToLower(fmt.Sprint(r))
-		for _, never := range []string{"4.5.3", "basic", "better", "best"} {
-			if strings.Contains(all, never) {
-				t.Errorf("%q is claimed, and could not be verified: %v", never, r)
-			}
-		}
-	}
-	for text, want := range map[string]string{
-		"rows: [{framework: a, demand: b, source: c, sure: certainly}]":                   "want read, copy",
-		"rows: [{framework: a, demand: b, sure: read}]":                                   "want framework, demand and source",
-		"rows: [{framework: a, demand: b, source: c, sure: read, reports: [tea-leaves]}]": "no report",
-		"rows: [{evidence: 4.5.3}]":                                                       "evidence",
-		"rows: {":                                                                         "mapping x",
-	} {
-		if _, err := report.ParseFrameworks([]byte(text), "x"); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: %v", text, err)
-		}
-	}
-}
-
-// FuzzFrameworks: an operator's file is read or refused.
-func FuzzFrameworks(f *testing.F) {
-	f.Add("note: x\nrows: [{framework: a, demand: b, source: c, sure: read, reports: [mfa]}]")
-	f.Add("a: &a [*a]")
-	f.Fuzz(func(t *testing.T, text string) {
-		if m, err := report.ParseFrameworks([]byte(text), "x"); err == nil && len(m.Rows) > 1000 {
-			t.Error("too many rows")
-		}
-	})
 }
 
 // A pack is the same for the same facts, all its files are in its list of sums, and its records verify with the public key alone.

@@ -3,6 +3,7 @@ package report
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -10,6 +11,8 @@ import (
 	"unicode/utf8"
 
 	"sallyport/internal/login"
+	"sallyport/internal/report/document"
+	"sallyport/internal/report/mapping"
 )
 
 // The kinds of report.
@@ -160,6 +163,17 @@ func quoted(s string) string {
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
+// RequestOf is what a kept report was asked with: asking it again reads the same records.
+func RequestOf(d *document.Document) (r Request, err error) {
+	if err := json.Unmarshal(d.Request, &r); err != nil {
+		return r, fmt.Errorf("what report %s was asked with: %w", d.Kind, err)
+	}
+	if r.Kind != d.Kind {
+		return r, fmt.Errorf("report %s was asked as %q", d.Kind, cut(r.Kind))
+	}
+	return r, nil
+}
+
 // filter says in words what was left out.
 func (r *Request) filter() string {
 	switch {
@@ -223,5 +237,5 @@ type State struct {
 	Directory func(ctx context.Context, person string) (groups []string, err error) // groups that only a directory knows
 	Verify    func(ctx context.Context) Integrity
 	Standings func(ctx context.Context) []Standing
-	Mapping   *Frameworks // nil: the built-in one
+	Mapping   *mapping.Table // nil: the built-in one
 }

@@ -1,40 +1,26 @@
-package report
+package document
 
 import (
-	"encoding/json"
 	"fmt"
 	"slices"
-
-	"sallyport/internal/report/document"
 )
 
 // Difference is where a report that is made again says something else than the one that was kept.
 type Difference struct {
-	Section string         `json:"section"`
-	Basis   document.Basis `json:"basis"`
-	What    string         `json:"what"`
-	Kept    string         `json:"kept"`
-	Now     string         `json:"now"`
+	Section string `json:"section"`
+	Basis   Basis  `json:"basis"`
+	What    string `json:"what"`
+	Kept    string `json:"kept"`
+	Now     string `json:"now"`
 }
 
 // maxDifferences bounds what is told.
 const maxDifferences = 500
 
-// RequestOf is what a kept report was asked with: asking it again reads the same records.
-func RequestOf(d *document.Document) (r Request, err error) {
-	if err := json.Unmarshal(d.Request, &r); err != nil {
-		return r, fmt.Errorf("what report %s was asked with: %w", d.Kind, err)
-	}
-	if r.Kind != d.Kind {
-		return r, fmt.Errorf("report %s was asked as %q", d.Kind, cut(r.Kind))
-	}
-	return r, nil
-}
-
 // Compare tells how two reports on the same question differ. What is from the log or the register should not; what is from the
 // gateway's present state may.
-func Compare(was, now *document.Document) (list []Difference) {
-	put := func(s *document.Section, what, a, b string) {
+func Compare(was, now *Document) (list []Difference) {
+	put := func(s *Section, what, a, b string) {
 		if a != b && len(list) < maxDifferences {
 			list = append(list, Difference{s.ID, s.Basis, what, a, b})
 		}
@@ -47,7 +33,7 @@ func Compare(was, now *document.Document) (list []Difference) {
 			continue
 		}
 		for _, f := range s.Figures {
-			j := slices.IndexFunc(o.Figures, func(g document.Figure) bool { return g.Key == f.Key })
+			j := slices.IndexFunc(o.Figures, func(g Figure) bool { return g.Key == f.Key })
 			if j < 0 {
 				put(s, f.Label, f.Value, "(missing)")
 				continue
@@ -68,7 +54,7 @@ func Compare(was, now *document.Document) (list []Difference) {
 	return list
 }
 
-func compareTables(s, o *document.Section, put func(s *document.Section, what, a, b string)) {
+func compareTables(s, o *Section, put func(s *Section, what, a, b string)) {
 	switch {
 	case s.Table == nil && o.Table == nil:
 		return
@@ -76,7 +62,7 @@ func compareTables(s, o *document.Section, put func(s *document.Section, what, a
 		put(s, "table", fmt.Sprint(s.Table != nil), fmt.Sprint(o.Table != nil))
 		return
 	}
-	rows := func(t *document.Table) map[string]int {
+	rows := func(t *Table) map[string]int {
 		m := make(map[string]int)
 		for _, r := range t.Rows {
 			m[fmt.Sprintf("%q", r)]++
