@@ -87,7 +87,7 @@ func (f *Facts) factorsOf(p *login.Person) (factors, enrolled string, codes int)
 			parts = append(parts, "have: key "+k.Type)
 		}
 	}
-	return strings.Join(parts, "; "), f.p.on(first), codes
+	return strings.Join(parts, "; "), f.p.On(first), codes
 }
 
 // strength is said as it is: a code that somebody types can be typed into a false page (NIST SP 800-63B).
@@ -159,19 +159,19 @@ func (f *Facts) access(d *document.Document) {
 		p := r.person
 		factors, enrolled, codes := f.factorsOf(p)
 		last := ""
-		if c := f.t.people[p.Name]; c != nil {
-			last = f.p.milli(c.last)
+		if c := f.t.People[p.Name]; c != nil {
+			last = f.p.Milli(c.Last)
 		}
-		end := f.p.before(p.Until)
+		end := f.p.Before(p.Until)
 		if r.grant {
 			end = "needs a grant; none in force"
 			if until, ok := ends[p.Name]; ok {
-				end = "grant until " + f.p.at(until)
+				end = "grant until " + f.p.At(until)
 			}
 		}
 		attested, by := "never", ""
 		if r.by != "" {
-			attested, by = f.p.on(r.since)+" "+r.decision, r.by
+			attested, by = f.p.On(r.since)+" "+r.decision, r.by
 		}
 		colours[r.colour]++
 		t.Add(colourTone(r.colour), p.Name, p.FullName, string(p.Kind), organisation(p), strings.Join(f.groups[p.Name], ", "), r.rule, r.to, r.may,
@@ -202,7 +202,7 @@ func (f *Facts) gaps() document.Section {
 		created[f.s.People[i].Name] = f.s.People[i].Created
 	}
 	for _, name := range f.withoutFactor() {
-		t.Add(document.Bad, name, "has access and no code is enrolled", f.p.on(created[name]))
+		t.Add(document.Bad, name, "has access and no code is enrolled", f.p.On(created[name]))
 	}
 	seeds := make(map[string][]string)
 	for i := range f.s.Tokens {
@@ -213,8 +213,8 @@ func (f *Facts) gaps() document.Section {
 		if len(k.Seed) > 0 {
 			seeds[string(k.Seed)] = append(seeds[string(k.Seed)], k.Person+" "+k.ID)
 		}
-		if f.t.tokens[k.ID] == nil {
-			t.Add(document.Warn, k.Person, "token "+k.ID+" was not used in the period", f.p.on(k.Created))
+		if f.t.Tokens[k.ID] == nil {
+			t.Add(document.Warn, k.Person, "token "+k.ID+" was not used in the period", f.p.On(k.Created))
 		}
 	}
 	for _, owners := range seeds {
@@ -227,11 +227,11 @@ func (f *Facts) gaps() document.Section {
 		if !f.active(p) || len(f.s.Rules.Rules.Of(f.groups[p.Name])) == 0 {
 			continue
 		}
-		if c := f.t.people[p.Name]; (c == nil || c.n == 0) && p.Created.Before(f.r.From) {
-			t.Add(document.Warn, p.Name, "has access and did not log in in the period", f.p.on(p.Created))
+		if c := f.t.People[p.Name]; (c == nil || c.N == 0) && p.Created.Before(f.r.From) {
+			t.Add(document.Warn, p.Name, "has access and did not log in in the period", f.p.On(p.Created))
 		}
 		if shared(p.Name) && p.Kind != login.Service && p.Kind != login.BreakGlass {
-			t.Add(document.Warn, p.Name, "the name looks like one that several people share", f.p.on(p.Created))
+			t.Add(document.Warn, p.Name, "the name looks like one that several people share", f.p.On(p.Created))
 		}
 	}
 	slices.SortFunc(t.Rows, func(a, b []string) int { return cmp.Or(strings.Compare(a[0], b[0]), strings.Compare(a[1], b[1])) })
@@ -261,8 +261,8 @@ func (f *Facts) services() document.Section {
 			continue
 		}
 		n, last := 0, ""
-		if c := f.t.people[p.Name]; c != nil {
-			n, last = c.n, f.p.milli(c.last)
+		if c := f.t.People[p.Name]; c != nil {
+			n, last = c.N, f.p.Milli(c.Last)
 		}
 		some := false
 		for j := range f.s.Keys {
@@ -275,7 +275,7 @@ func (f *Facts) services() document.Section {
 			if k.Bound != nil {
 				bound = fmt.Sprintf("%s: %q from %v", k.Bound.Target, k.Bound.Command, k.Bound.Sources)
 			}
-			t.Add(tone(k.Bound != nil, document.Bad), p.Name, orNot(p.Owner, "not named"), k.Fingerprint, f.p.on(k.Created), bound, fmt.Sprint(n), last)
+			t.Add(tone(k.Bound != nil, document.Bad), p.Name, orNot(p.Owner, "not named"), k.Fingerprint, f.p.On(k.Created), bound, fmt.Sprint(n), last)
 		}
 		if !some {
 			t.Add(document.Plain, p.Name, orNot(p.Owner, "not named"), "none", "", "", fmt.Sprint(n), last)

@@ -14,10 +14,4 @@
 // Numbers from the records, and entries of the exception register, are the same whenever they are asked for. People, tokens, rules and
 // systems are known as they stand when the report is made: each section says which (document.Basis). Nothing is known of systems that are not behind
 // this gateway: those that the operator names (Request.Plan) are shown as he named them.
-//
-// # Ten million records
-//
-// One pass serves all reports that are made together. It counts, and keeps no list that grows with the log beyond a named bound; it
-// runs on several processors, each with a stretch of the log, and their counts are added. The sample needs no list either: a record is in it
-// when SHA-256 of seed and number is among the smallest, so that anybody can draw the same from an export.
 package report

@@ -6,13 +6,14 @@ import (
 	"strings"
 
 	"sallyport/internal/login"
+	"sallyport/internal/report/count"
 	"sallyport/internal/report/document"
 )
 
 // exceptions is the register as it stood, with all that was written down of each entry.
 func (f *Facts) exceptions(d *document.Document) {
 	n := f.open()
-	d.Title = "Exception register as at " + f.p.at(f.r.On)
+	d.Title = "Exception register as at " + f.p.At(f.r.On)
 	d.Lead = fmt.Sprintf("%s: %d in force, %d overdue, %d closed in the period.", plural(len(f.register), "entry", "entries"), n.live, n.overdue, n.closed)
 	t := &document.Table{Empty: "The register was empty.", Columns: []document.Column{
 		{Key: "id", Title: "Id"},
@@ -35,15 +36,15 @@ func (f *Facts) exceptions(d *document.Document) {
 		x := &f.register[i]
 		state := stateOf(x, f.r.On)
 		logins, people, last := 0, 0, ""
-		if u := f.t.exceptions[x.ID]; u != nil {
-			logins, people, last = u.n, len(u.people), f.p.milli(u.last)
+		if u := f.t.Exceptions[x.ID]; u != nil {
+			logins, people, last = u.N, len(u.People), f.p.Milli(u.Last)
 		}
 		by := approver(x)
 		if by != "" {
 			by += ", " + x.Approval.Reference + ", " + x.Approval.Date.String()
 		}
 		t.Add(exceptionTone(state), x.ID, fmt.Sprint(x.Version), x.Title, state, x.Clause, scopeWords(x), fmt.Sprint(x.Risk.Score()), by,
-			firstDay(x.From), lastDay(x.Until), lastDay(x.Review), fmt.Sprint(logins), fmt.Sprint(people), last, strings.Join(x.ReportedIn, ", "))
+			count.FirstDay(x.From), count.LastDay(x.Until), count.LastDay(x.Review), fmt.Sprint(logins), fmt.Sprint(people), last, strings.Join(x.ReportedIn, ", "))
 	}
 	d.Sections = append(d.Sections, document.Section{
 		ID: "register", Title: "The register", Basis: document.Register, Table: t,
@@ -60,9 +61,9 @@ func (f *Facts) exceptions(d *document.Document) {
 	for i := range f.register {
 		d.Sections = append(d.Sections, f.entry(&f.register[i]))
 	}
-	if f.t.excepted.rows != nil {
+	if f.t.Excepted.Rows != nil {
 		d.Sections = append(d.Sections, document.Section{
-			ID: "uses", Title: "Logins by exception in the period", Basis: document.Log, Table: f.rows(f.t.excepted, false, maxListed),
+			ID: "uses", Title: "Logins by exception in the period", Basis: document.Log, Table: f.rows(f.t.Excepted, false, count.MaxListed),
 		})
 	}
 }
@@ -93,9 +94,9 @@ func (f *Facts) entry(x *login.Exception) document.Section {
 		put(fmt.Sprintf("review %d", i+1), fmt.Sprintf("%s by %s: %s; %s; evidence %s", r.Date, r.By, r.Decision, orNot(r.Note, "no note"), cmp.Or(r.Evidence, "none")))
 	}
 	if !x.Ended.IsZero() {
-		put("ended", f.p.at(x.Ended)+": "+x.EndReason)
+		put("ended", f.p.At(x.Ended)+": "+x.EndReason)
 	}
-	put("this version", fmt.Sprintf("%d, by %s, %s", x.Version, x.By, f.p.at(x.Changed)))
+	put("this version", fmt.Sprintf("%d, by %s, %s", x.Version, x.By, f.p.At(x.Changed)))
 	return document.Section{ID: "entry-" + x.ID, Title: x.ID + ": " + x.Title, Basis: document.Register, Table: t}
 }
 

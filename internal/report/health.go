@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"sallyport/internal/audit"
+	"sallyport/internal/report/count"
 	"sallyport/internal/report/document"
 )
 
@@ -15,12 +16,12 @@ func (f *Facts) health(d *document.Document) {
 	t := f.t
 	d.Title = "Health of the log"
 	d.Lead = f.integrity.Text
-	o := &t.offsets
+	o := &t.Offsets
 	clock, note, kind := "not on record", "", document.Warn
-	if o.n > 0 {
-		clock = fmt.Sprintf("%+.3f to %+.3f ms", float64(o.least)/1000, float64(o.most)/1000)
-		note = fmt.Sprintf("%s, %d unsynchronised; set %s", plural(o.n, "reading", "readings"), o.unsynced, plural(o.steps, "time", "times"))
-		kind = tone(o.unsynced == 0 && o.steps == 0, document.Bad)
+	if o.N > 0 {
+		clock = fmt.Sprintf("%+.3f to %+.3f ms", float64(o.Least)/1000, float64(o.Most)/1000)
+		note = fmt.Sprintf("%s, %d unsynchronised; set %s", plural(o.N, "reading", "readings"), o.Unsynced, plural(o.Steps, "time", "times"))
+		kind = tone(o.Unsynced == 0 && o.Steps == 0, document.Bad)
 	}
 	integrity := f.statementIntegrity()
 	integrity.Figures = append(integrity.Figures,
@@ -32,8 +33,8 @@ func (f *Facts) health(d *document.Document) {
 		integrity.Text = append(integrity.Text, fmt.Sprintf("Root of the tree over the first %d records: %s", f.integrity.Size, f.integrity.Root))
 	}
 	d.Sections = append(d.Sections, integrity, f.parts(), f.readers(), f.activity(), f.refusals(), f.changed(), f.verbs())
-	if t.full {
-		d.Sections[0].Text = append(d.Sections[0].Text, fmt.Sprintf("The records name more than %d people, systems or tokens: those beyond are counted in the totals, and not by name.", maxNames))
+	if t.Full {
+		d.Sections[0].Text = append(d.Sections[0].Text, fmt.Sprintf("The records name more than %d people, systems or tokens: those beyond are counted in the totals, and not by name.", count.MaxNames))
 	}
 }
 
@@ -70,18 +71,18 @@ func (f *Facts) readers() document.Section {
 		{Key: "first", Title: "First"},
 		{Key: "last", Title: "Last"},
 	}}
-	for _, key := range byCount(f.t.readers, func(u *use) int { return u.n }) {
+	for _, key := range byCount(f.t.Readers, func(u *count.Use) int { return u.N }) {
 		who, event, _ := strings.Cut(key, "\x00")
-		u := f.t.readers[key]
-		t.Add(document.Plain, plain(who), plain(event), fmt.Sprint(u.n), f.p.milli(u.first), f.p.milli(u.last))
+		u := f.t.Readers[key]
+		t.Add(document.Plain, plain(who), plain(event), fmt.Sprint(u.N), f.p.Milli(u.First), f.p.Milli(u.Last))
 	}
-	limit(t, maxListed)
+	limit(t, count.MaxListed)
 	return document.Section{ID: "readers", Title: "Who read the log, recordings and reports", Basis: document.Log, Table: t}
 }
 
 // activity shows the days: a day without records in a busy log asks for an explanation.
 func (f *Facts) activity() document.Section {
-	names, month := f.p.months()
+	names, month := f.p.Months()
 	t := &document.Table{Columns: []document.Column{
 		{Key: "month", Title: "Month"},
 		{Key: "admissions", Title: "Logins", Right: true},
@@ -91,23 +92,23 @@ func (f *Facts) activity() document.Section {
 	}}
 	type sum struct{ admitted, refused, most, quiet, day int }
 	sums := make([]sum, len(names))
-	heat := &document.Chart{Kind: document.Heat, Title: "Logins each day: a column a week, Monday at the top; the darker, the more", First: f.p.weekday()}
-	for i, day := range f.t.days {
+	heat := &document.Chart{Kind: document.Heat, Title: "Logins each day: a column a week, Monday at the top; the darker, the more", First: f.p.Weekday()}
+	for i, day := range f.t.Days {
 		s := &sums[month[i]]
-		s.admitted += day.admitted
-		s.refused += day.refused
-		if day.admitted == 0 {
+		s.admitted += day.Admitted
+		s.refused += day.Refused
+		if day.Admitted == 0 {
 			s.quiet++
 		}
-		if day.admitted > s.most {
-			s.most, s.day = day.admitted, i
+		if day.Admitted > s.most {
+			s.most, s.day = day.Admitted, i
 		}
-		heat.Points = append(heat.Points, document.Point{Label: f.p.date(i), Value: float64(day.admitted)})
+		heat.Points = append(heat.Points, document.Point{Label: f.p.Date(i), Value: float64(day.Admitted)})
 	}
 	for i, name := range names {
 		busiest := ""
 		if sums[i].most > 0 {
-			busiest = fmt.Sprintf("%s: %d", f.p.date(sums[i].day), sums[i].most)
+			busiest = fmt.Sprintf("%s: %d", f.p.Date(sums[i].day), sums[i].most)
 		}
 		t.Add(document.Plain, name, fmt.Sprint(sums[i].admitted), fmt.Sprint(sums[i].refused), busiest, fmt.Sprint(sums[i].quiet))
 	}
@@ -122,11 +123,11 @@ func (f *Facts) refusals() document.Section {
 		{Key: "last", Title: "Last"},
 	}}
 	c := &document.Chart{Kind: document.Bars, Title: "Refusals by reason"}
-	for i, name := range byCount(f.t.reasons, func(u *use) int { return u.n }) {
-		u := f.t.reasons[name]
-		t.Add(document.Plain, plain(name), fmt.Sprint(u.n), f.p.milli(u.last))
+	for i, name := range byCount(f.t.Reasons, func(u *count.Use) int { return u.N }) {
+		u := f.t.Reasons[name]
+		t.Add(document.Plain, plain(name), fmt.Sprint(u.N), f.p.Milli(u.Last))
 		if i < 8 {
-			c.Points = append(c.Points, document.Point{Label: plain(name), Value: float64(u.n)})
+			c.Points = append(c.Points, document.Point{Label: plain(name), Value: float64(u.N)})
 		}
 	}
 	s := document.Section{ID: "refusals", Title: "Refused attempts", Basis: document.Log, Table: t}
@@ -146,10 +147,10 @@ func (f *Facts) changed() document.Section {
 		{Key: "by", Title: "By"},
 		{Key: "what", Title: "What", Wide: true},
 	}}
-	for _, r := range f.t.changes.rows {
-		t.Add(document.Plain, fmt.Sprint(r.seq), f.p.milli(r.milli), r.event, r.system, r.person, r.why)
+	for _, r := range f.t.Changes.Rows {
+		t.Add(document.Plain, fmt.Sprint(r.Seq), f.p.Milli(r.Milli), r.Event, r.System, r.Person, r.Why)
 	}
-	t.Left = f.t.changes.left
+	t.Left = f.t.Changes.Left
 	return document.Section{ID: "changes", Title: "Starts, and changes of the configuration", Basis: document.Log, Table: t}
 }
 
@@ -160,9 +161,9 @@ func (f *Facts) verbs() document.Section {
 		{Key: "times", Title: "Times", Right: true},
 		{Key: "last", Title: "Last"},
 	}}
-	for _, name := range byCount(f.t.events, func(u *use) int { return u.n }) {
-		t.Add(document.Plain, plain(name), fmt.Sprint(f.t.events[name].n), f.p.milli(f.t.events[name].last))
+	for _, name := range byCount(f.t.Events, func(u *count.Use) int { return u.N }) {
+		t.Add(document.Plain, plain(name), fmt.Sprint(f.t.Events[name].N), f.p.Milli(f.t.Events[name].Last))
 	}
-	limit(t, maxListed)
+	limit(t, count.MaxListed)
 	return document.Section{ID: "verbs", Title: "What operators did", Basis: document.Log, Table: t}
 }

@@ -12,6 +12,7 @@ import (
 
 	"sallyport/internal/audit"
 	"sallyport/internal/login"
+	"sallyport/internal/report/count"
 	"sallyport/internal/report/document"
 	"sallyport/internal/report/mapping"
 )
@@ -23,20 +24,18 @@ const maxAccess = 200_000
 type Facts struct {
 	s         State
 	r         Request // as Fill left it; the kind is each report's own
-	p         *period
-	t         *tally
+	p         *count.Period
+	t         *count.Tally
 	next      uint64
 	integrity Integrity
 	standings []Standing
 	register  []login.Exception // as it stood at r.On
 	groups    map[string][]string
-	trails    []trail // of the sample, when it was asked for
+	trails    []count.Trail // of the sample, when it was asked for
 	trailed   bool
 	mapping   *mapping.Table
 	made      time.Time
 }
-
-func timeOf(milli int64) time.Time { return time.UnixMilli(milli).UTC() }
 
 // Gather reads all that the reports need. Request must have been filled.
 func Gather(ctx context.Context, s State, r Request) (*Facts, error) {
@@ -45,7 +44,7 @@ func Gather(ctx context.Context, s State, r Request) (*Facts, error) {
 		return nil, err
 	}
 	f := &Facts{s: s, r: r, made: s.Now.UTC().Truncate(time.Millisecond), groups: make(map[string][]string), mapping: s.Mapping}
-	if f.p, err = newPeriod(r.From, r.To, zone); err != nil {
+	if f.p, err = count.NewPeriod(r.From, r.To, zone); err != nil {
 		return nil, err
 	}
 	if f.mapping == nil {
@@ -77,8 +76,8 @@ func Gather(ctx context.Context, s State, r Request) (*Facts, error) {
 		}
 		verified <- s.Verify(ctx)
 	}()
-	base := &tally{p: f.p, entry: versionsOf(s.Exceptions), cover: f.covers(), draw: newDrawing(&r)}
-	f.t, err = collect(ctx, s.Log, f.next, f.workers(), base)
+	base := count.New(f.p, versionsOf(s.Exceptions), f.covers(), count.NewDrawing(r.Number, r.Class, r.Seed))
+	f.t, err = count.Collect(ctx, s.Log, f.next, f.workers(), base)
 	f.integrity = <-verified
 	if err != nil {
 		return nil, fmt.Errorf("reading the records: %w", err)
@@ -158,7 +157,7 @@ func versionsOf(all []login.Exception) func(id string, milli int64) *login.Excep
 		slices.SortFunc(list, func(a, b *login.Exception) int { return cmp.Compare(a.Version, b.Version) })
 	}
 	return func(id string, milli int64) (held *login.Exception) {
-		at := timeOf(milli)
+		at := count.TimeOf(milli)
 		for _, x := range of[id] {
 			if !x.Changed.Truncate(time.Millisecond).After(at) {
 				held = x
@@ -241,4 +240,13 @@ func (f *Facts) entryOf(id string) *login.Exception {
 		}
 	}
 	return nil
+}
+
+// someOf turns a list of names into words, at most so many of them.
+func someOf(names []string, most int) string {
+	slices.Sort(names)
+	if len(names) <= most {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"sallyport/internal/login"
+	"sallyport/internal/report/count"
 	"sallyport/internal/report/document"
 )
 
@@ -106,13 +107,13 @@ func (f *Facts) mfa(d *document.Document) {
 	open := f.open()
 	figures := []document.Figure{
 		{Key: "systems_covered", Label: "Systems that take two kinds", Value: percent(good, len(systems)), Note: fmt.Sprintf("%d of %d", good, len(systems)), Tone: tone(good == len(systems), document.Warn)},
-		{Key: "admissions", Label: "Logins in the period", Value: fmt.Sprint(t.total.n), Note: plural(len(t.people), "person", "people")},
-		{Key: "two_kinds", Label: "With two kinds of factor", Value: percent(t.total.two, t.total.n), Note: fmt.Sprint(t.total.two)},
-		{Key: "one_kind_excepted", Label: "With fewer, by an exception", Value: fmt.Sprint(t.total.excepted), Note: "in force at that moment", Tone: tone(t.total.excepted == 0, document.Warn)},
-		{Key: "one_kind_unexplained", Label: "With fewer, and none in force", Value: fmt.Sprint(t.total.bad), Note: "must be 0", Tone: tone(t.total.bad == 0, document.Bad)},
+		{Key: "admissions", Label: "Logins in the period", Value: fmt.Sprint(t.Total.N), Note: plural(len(t.People), "person", "people")},
+		{Key: "two_kinds", Label: "With two kinds of factor", Value: percent(t.Total.Two, t.Total.N), Note: fmt.Sprint(t.Total.Two)},
+		{Key: "one_kind_excepted", Label: "With fewer, by an exception", Value: fmt.Sprint(t.Total.Excepted), Note: "in force at that moment", Tone: tone(t.Total.Excepted == 0, document.Warn)},
+		{Key: "one_kind_unexplained", Label: "With fewer, and none in force", Value: fmt.Sprint(t.Total.Bad), Note: "must be 0", Tone: tone(t.Total.Bad == 0, document.Bad)},
 		{Key: "exceptions_open", Label: "Exceptions open", Value: fmt.Sprint(open.live + open.waiting + open.requested), Note: fmt.Sprintf("%d in force", open.live)},
 		{Key: "exceptions_overdue", Label: "Exceptions overdue", Value: fmt.Sprint(open.overdue), Note: "the gateway refuses them", Tone: tone(open.overdue == 0, document.Bad)},
-		{Key: "refused", Label: "Refused attempts", Value: fmt.Sprint(t.total.refused), Note: plural(t.repeated, "repeated request", "repeated requests")},
+		{Key: "refused", Label: "Refused attempts", Value: fmt.Sprint(t.Total.Refused), Note: plural(t.Repeated, "repeated request", "repeated requests")},
 	}
 	d.Sections = append(d.Sections,
 		document.Section{ID: "summary", Title: "Summary", Basis: document.Log, Figures: figures, Text: []string{
@@ -127,16 +128,16 @@ func (f *Facts) mfa(d *document.Document) {
 
 // verdict is the statement in a sentence. Of standards it says nothing: what they want is for people to judge.
 func (f *Facts) verdict() string {
-	t := &f.t.total
+	t := &f.t.Total
 	switch {
-	case t.n == 0:
+	case t.N == 0:
 		return "No login through this gateway is on record in the period."
-	case t.bad > 0:
-		return fmt.Sprintf("%s through this gateway proved fewer than two kinds of factor, and no exception that was in force covers it.", plural(t.bad, "login", "logins"))
-	case t.excepted > 0:
-		return fmt.Sprintf("Each of %d logins through this gateway proved two different kinds of factor, or (%d) relied on an exception that was in force.", t.n, t.excepted)
+	case t.Bad > 0:
+		return fmt.Sprintf("%s through this gateway proved fewer than two kinds of factor, and no exception that was in force covers it.", plural(t.Bad, "login", "logins"))
+	case t.Excepted > 0:
+		return fmt.Sprintf("Each of %d logins through this gateway proved two different kinds of factor, or (%d) relied on an exception that was in force.", t.N, t.Excepted)
 	}
-	return fmt.Sprintf("Each of %d logins through this gateway proved two different kinds of factor.", t.n)
+	return fmt.Sprintf("Each of %d logins through this gateway proved two different kinds of factor.", t.N)
 }
 
 func tone(well bool, otherwise document.Tone) document.Tone {
@@ -239,36 +240,36 @@ func (f *Facts) admissionSection() document.Section {
 		}},
 	}
 	names := classes()
-	for _, name := range slices.Sorted(maps.Keys(f.t.classes)) {
+	for _, name := range slices.Sorted(maps.Keys(f.t.Classes)) {
 		if !slices.Contains(names, name) {
 			names = append(names, name)
 		}
 	}
 	for _, name := range names {
-		c := f.t.classes[name]
+		c := f.t.Classes[name]
 		if c == nil {
 			continue
 		}
-		s.Table.Add(tone(c.bad == 0, document.Bad), classWords(name), fmt.Sprint(c.n), fmt.Sprint(c.two), fmt.Sprint(c.leaned), fmt.Sprint(c.excepted), fmt.Sprint(c.bad), percent(c.two, c.n))
+		s.Table.Add(tone(c.Bad == 0, document.Bad), classWords(name), fmt.Sprint(c.N), fmt.Sprint(c.Two), fmt.Sprint(c.Leaned), fmt.Sprint(c.Excepted), fmt.Sprint(c.Bad), percent(c.Two, c.N))
 	}
-	s.Chart = f.byMonth("Logins each month", func(d daily) int { return d.admitted })
+	s.Chart = f.byMonth("Logins each month", func(d count.Day) int { return d.Admitted })
 	return s
 }
 
 // byMonth draws what happened each month, or each day where the period has few.
-func (f *Facts) byMonth(title string, of func(daily) int) *document.Chart {
+func (f *Facts) byMonth(title string, of func(count.Day) int) *document.Chart {
 	c := &document.Chart{Kind: document.Spark, Title: title}
-	if len(f.p.days) <= 62 {
+	if len(f.p.Days) <= 62 {
 		c.Title = strings.Replace(title, "month", "day", 1)
-		for i, d := range f.t.days {
-			c.Points = append(c.Points, document.Point{Label: f.p.date(i), Value: float64(of(d))})
+		for i, d := range f.t.Days {
+			c.Points = append(c.Points, document.Point{Label: f.p.Date(i), Value: float64(of(d))})
 		}
 	} else {
-		names, month := f.p.months()
+		names, month := f.p.Months()
 		for _, name := range names {
 			c.Points = append(c.Points, document.Point{Label: name})
 		}
-		for i, d := range f.t.days {
+		for i, d := range f.t.Days {
 			c.Points[month[i]].Value += float64(of(d))
 		}
 	}
@@ -287,13 +288,13 @@ func (f *Facts) byMonth(title string, of func(daily) int) *document.Chart {
 
 // unexplained lists what must not be.
 func (f *Facts) unexplained() document.Section {
-	s := document.Section{ID: "unexplained", Title: "Logins with fewer than two kinds, and no exception in force", Basis: document.Log, Table: f.rows(f.t.bad, true, 20)}
+	s := document.Section{ID: "unexplained", Title: "Logins with fewer than two kinds, and no exception in force", Basis: document.Log, Table: f.rows(f.t.Bad, true, 20)}
 	s.Table.Empty = "None."
 	return s
 }
 
 // rows lists records. Of the statement's they are few, so that it stays short.
-func (f *Facts) rows(l list, why bool, most int) *document.Table {
+func (f *Facts) rows(l count.List, why bool, most int) *document.Table {
 	t := &document.Table{Empty: "None.", Columns: []document.Column{
 		{Key: "record", Title: "Record", Right: true},
 		{Key: "time", Title: "Time"},
@@ -306,13 +307,13 @@ func (f *Facts) rows(l list, why bool, most int) *document.Table {
 	if why {
 		t.Columns = append(t.Columns, document.Column{Key: "why", Title: "What is wrong"})
 	}
-	for _, r := range l.rows[:min(len(l.rows), most)] {
-		cells := []string{fmt.Sprint(r.seq), f.p.milli(r.milli), r.person, r.system, r.class, r.factors, r.exception}
+	for _, r := range l.Rows[:min(len(l.Rows), most)] {
+		cells := []string{fmt.Sprint(r.Seq), f.p.Milli(r.Milli), r.Person, r.System, r.Class, r.Factors, r.Exception}
 		if why {
-			cells = append(cells, r.why)
+			cells = append(cells, r.Why)
 		}
 		t.Add(tone(!why, document.Bad), cells...)
 	}
-	t.Left = l.left + len(l.rows) - min(len(l.rows), most)
+	t.Left = l.Left + len(l.Rows) - min(len(l.Rows), most)
 	return t
 }

@@ -58,7 +58,7 @@ func (f *Facts) Pack(ctx context.Context, w io.Writer, parts Parts) ([]Packed, e
 		}
 	}
 	if err := p.text("README.txt", strings.NewReplacer(
-		"{node}", f.s.Node, "{made}", f.p.at(f.made), "{period}", f.p.at(f.r.From)+" to "+f.p.at(f.r.To), "{by}", f.s.By,
+		"{node}", f.s.Node, "{made}", f.p.At(f.made), "{period}", f.p.At(f.r.From)+" to "+f.p.At(f.r.To), "{by}", f.s.By,
 		"{version}", f.s.Version, "{integrity}", f.integrity.Text, "{seed}", f.r.Seed,
 	).Replace(packText)); err != nil {
 		return nil, err

@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"sallyport/internal/login"
+	"sallyport/internal/report/count"
 	"sallyport/internal/report/document"
 	"sallyport/internal/report/mapping"
 )
@@ -108,7 +109,7 @@ func (r *Request) Fill(now time.Time) error {
 			return fmt.Errorf("planned system %d (%q): is too long", i+1, cut(p.System))
 		}
 	}
-	_, err = newPeriod(r.From, r.To, zone)
+	_, err = count.NewPeriod(r.From, r.To, zone)
 	return err
 }
 
@@ -187,12 +188,6 @@ func (r *Request) filter() string {
 	return "none"
 }
 
-// Log is what is read of the records. ScanJSON may run several times at once.
-type Log interface {
-	Next() uint64
-	ScanJSON(from, to uint64, fn func(seq uint64, json []byte) error) error
-}
-
 // Integrity is what a verification of the log has found.
 type Integrity struct {
 	Done     bool // somebody looked
@@ -221,7 +216,7 @@ type State struct {
 	Node         string
 	Organisation string // on the statement; empty: left to be filled in
 
-	Log          Log
+	Log          count.Log
 	Rules        login.Policy
 	Systems      []login.System
 	First        string // first factor that most people have

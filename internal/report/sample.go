@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"sallyport/internal/audit"
+	"sallyport/internal/report/count"
 	"sallyport/internal/report/document"
 )
 
@@ -15,7 +16,7 @@ func (f *Facts) follow(ctx context.Context) error {
 	if f.trailed {
 		return nil
 	}
-	trails, err := follow(ctx, f.s.Log, f.next, f.workers(), f.t.draw.have)
+	trails, err := count.Follow(ctx, f.s.Log, f.next, f.workers(), f.t.Draw.Have)
 	if err != nil {
 		return fmt.Errorf("the trails of the sample: %w", err)
 	}
@@ -30,8 +31,8 @@ func (f *Facts) Records(ctx context.Context) ([]uint64, error) {
 	}
 	var all []uint64
 	for i := range f.trails {
-		for _, r := range f.trails[i].records {
-			all = append(all, r.seq)
+		for _, r := range f.trails[i].Records {
+			all = append(all, r.Seq)
 		}
 	}
 	slices.Sort(all)
@@ -43,9 +44,9 @@ func (f *Facts) sample(ctx context.Context, d *document.Document) error {
 	if err := f.follow(ctx); err != nil {
 		return err
 	}
-	dr := f.t.draw
+	dr := f.t.Draw
 	d.Title = "Sample of logins"
-	d.Lead = fmt.Sprintf("%d of %s, drawn by the seed %q.", len(f.trails), plural(dr.of, "admission", "admissions"), f.r.Seed)
+	d.Lead = fmt.Sprintf("%d of %s, drawn by the seed %q.", len(f.trails), plural(dr.Of, "admission", "admissions"), f.r.Seed)
 	t := &document.Table{Empty: "There was nothing to draw from.", Columns: []document.Column{
 		{Key: "sample", Title: "No.", Right: true},
 		{Key: "record", Title: "Record", Right: true},
@@ -66,13 +67,13 @@ func (f *Facts) sample(ctx context.Context, d *document.Document) error {
 		tr := &f.trails[i]
 		s, rec := f.trail(i+1, tr)
 		if rec == nil {
-			return fmt.Errorf("record %d was drawn, and is not in its own trail", tr.seq)
+			return fmt.Errorf("record %d was drawn, and is not in its own trail", tr.Seq)
 		}
 		kind := document.Good
 		if kindsOf(rec) < 2 {
 			kind = document.Warn
 		}
-		t.Add(kind, fmt.Sprint(i+1), fmt.Sprint(tr.seq), f.p.at(rec.Time), rec.Person, rec.System, rec.Class, factorWords(rec.Factors), rec.Rule, rec.Exception, fmt.Sprint(len(tr.records)+tr.left+tr.chunks), "")
+		t.Add(kind, fmt.Sprint(i+1), fmt.Sprint(tr.Seq), f.p.At(rec.Time), rec.Person, rec.System, rec.Class, factorWords(rec.Factors), rec.Rule, rec.Exception, fmt.Sprint(len(tr.Records)+tr.Left+tr.Chunks), "")
 		d.Sections = append(d.Sections, s)
 	}
 	return nil
@@ -97,7 +98,7 @@ func factorWords(list []audit.Factor) string {
 }
 
 // trail shows the records of one admission, and finds that of the admission itself.
-func (f *Facts) trail(no int, tr *trail) (document.Section, *audit.Record) {
+func (f *Facts) trail(no int, tr *count.Trail) (document.Section, *audit.Record) {
 	t := &document.Table{Columns: []document.Column{
 		{Key: "record", Title: "Record", Right: true},
 		{Key: "time", Title: "Time"},
@@ -110,25 +111,25 @@ func (f *Facts) trail(no int, tr *trail) (document.Section, *audit.Record) {
 		{Key: "detail", Title: "Detail", Wide: true},
 	}}
 	var own *audit.Record
-	for _, r := range tr.records {
-		rec, err := audit.Parse([]byte(r.json))
+	for _, r := range tr.Records {
+		rec, err := audit.Parse([]byte(r.JSON))
 		if err != nil {
-			t.Add(document.Bad, fmt.Sprint(r.seq), "", "", "", err.Error(), "", "", "", "")
+			t.Add(document.Bad, fmt.Sprint(r.Seq), "", "", "", err.Error(), "", "", "", "")
 			continue
 		}
-		if r.seq == tr.seq {
+		if r.Seq == tr.Seq {
 			own = rec
 		}
 		var detail []string
 		for _, x := range rec.Detail {
 			detail = append(detail, x.Key+"="+x.Value)
 		}
-		t.Add(document.Plain, fmt.Sprint(r.seq), rec.Time.In(f.p.zone).Format("2006-01-02 15:04:05.000 MST"), rec.Event, string(rec.Result), rec.Reason, rec.Source, rec.System, factorWords(rec.Factors), strings.Join(detail, "; "))
+		t.Add(document.Plain, fmt.Sprint(r.Seq), rec.Time.In(f.p.Zone).Format("2006-01-02 15:04:05.000 MST"), rec.Event, string(rec.Result), rec.Reason, rec.Source, rec.System, factorWords(rec.Factors), strings.Join(detail, "; "))
 	}
-	t.Left = tr.left
-	s := document.Section{ID: fmt.Sprintf("trail-%d", no), Title: fmt.Sprintf("Sample %d: record %d", no, tr.seq), Basis: document.Log, Table: t}
-	if tr.chunks > 0 {
-		s.Text = []string{fmt.Sprintf("Besides, %s of the session's recording.", plural(tr.chunks, "record is of a sealed piece", "records are of sealed pieces"))}
+	t.Left = tr.Left
+	s := document.Section{ID: fmt.Sprintf("trail-%d", no), Title: fmt.Sprintf("Sample %d: record %d", no, tr.Seq), Basis: document.Log, Table: t}
+	if tr.Chunks > 0 {
+		s.Text = []string{fmt.Sprintf("Besides, %s of the session's recording.", plural(tr.Chunks, "record is of a sealed piece", "records are of sealed pieces"))}
 	}
 	return s, own
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"sallyport/internal/login"
+	"sallyport/internal/report/count"
 	"sallyport/internal/report/document"
 )
 
@@ -68,10 +69,10 @@ func (f *Facts) exceptionSummary(n standing) document.Section {
 			continue
 		}
 		uses := 0
-		if u := f.t.exceptions[x.ID]; u != nil {
-			uses = u.n
+		if u := f.t.Exceptions[x.ID]; u != nil {
+			uses = u.N
 		}
-		s.Table.Add(exceptionTone(state), x.ID, x.Title, state, approver(x), lastDay(x.Review), lastDay(x.Until), fmt.Sprint(uses))
+		s.Table.Add(exceptionTone(state), x.ID, x.Title, state, approver(x), count.LastDay(x.Review), count.LastDay(x.Until), fmt.Sprint(uses))
 	}
 	return s
 }
@@ -169,9 +170,9 @@ func (f *Facts) overdueSection(n standing) document.Section {
 		}
 	}
 	without := len(f.withoutFactor())
-	glass := len(f.t.glass.rows) + f.t.glass.left
+	glass := len(f.t.Glass.Rows) + f.t.Glass.Left
 	open := 0
-	for _, r := range f.t.glass.rows {
+	for _, r := range f.t.Glass.Rows {
 		if !f.looked(r) {
 			open++
 		}
@@ -188,9 +189,9 @@ func (f *Facts) overdueSection(n standing) document.Section {
 }
 
 // looked tells whether a use of emergency access was reviewed.
-func (f *Facts) looked(r listed) bool {
-	_, session := f.t.reviewed[r.session]
-	_, attempt := f.t.attempts[r.attempt]
+func (f *Facts) looked(r count.Listed) bool {
+	_, session := f.t.Reviewed[r.Session]
+	_, attempt := f.t.Attempts[r.Attempt]
 	return session || attempt
 }
 
@@ -208,12 +209,12 @@ func (f *Facts) statementIntegrity() document.Section {
 		Text: []string{i.Text},
 		Figures: []document.Figure{
 			{Key: "integrity", Label: "Chain of records", Value: state, Tone: kind},
-			{Key: "records", Label: "Records in the period", Value: fmt.Sprint(f.t.records)},
-			{Key: "erased", Label: "Erased by retention", Value: fmt.Sprint(f.t.erased), Note: "their hashes remain"},
-			{Key: "log_begins", Label: "The log begins", Value: f.p.on(firstOf(f.t.first)), Note: "what was before is not known"},
+			{Key: "records", Label: "Records in the period", Value: fmt.Sprint(f.t.Records)},
+			{Key: "erased", Label: "Erased by retention", Value: fmt.Sprint(f.t.Erased), Note: "their hashes remain"},
+			{Key: "log_begins", Label: "The log begins", Value: f.p.On(firstOf(f.t.First)), Note: "what was before is not known"},
 		},
 	}
-	if f.t.first > f.r.From.UnixMilli() {
+	if f.t.First > f.r.From.UnixMilli() {
 		s.Text = append(s.Text, "The log begins within the period: nothing is known of the time before.")
 	}
 	return s
@@ -223,5 +224,5 @@ func firstOf(milli int64) time.Time {
 	if milli == 0 {
 		return time.Time{}
 	}
-	return timeOf(milli)
+	return count.TimeOf(milli)
 }

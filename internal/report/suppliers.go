@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"sallyport/internal/login"
+	"sallyport/internal/report/count"
 	"sallyport/internal/report/document"
 )
 
@@ -35,11 +36,11 @@ func (f *Facts) suppliers(d *document.Document) {
 			continue
 		}
 		of[p.Name] = p
-		c := f.t.people[p.Name]
+		c := f.t.People[p.Name]
 		if c == nil {
-			c = new(count)
+			c = new(count.Count)
 		}
-		logins += c.n
+		logins += c.N
 		state, kind := "active", document.Plain
 		switch {
 		case !f.active(p):
@@ -50,14 +51,14 @@ func (f *Facts) suppliers(d *document.Document) {
 			state, kind = "active, and nobody answers for him", document.Warn
 		}
 		people.Add(kind, orNot(p.Company, "not named"), p.Name, p.FullName, orNot(p.Sponsor, "not named"), p.Contract.String(), state,
-			fmt.Sprint(c.n), fmt.Sprint(c.excepted+c.bad), fmt.Sprint(c.refused), fmt.Sprint(c.sessions), fmt.Sprint(c.recorded), f.p.milli(c.last))
+			fmt.Sprint(c.N), fmt.Sprint(c.Excepted+c.Bad), fmt.Sprint(c.Refused), fmt.Sprint(c.Sessions), fmt.Sprint(c.Recorded), f.p.Milli(c.Last))
 	}
 	// Those who were removed are known by their records alone.
 	gone := 0
-	for name, c := range f.t.people {
-		if c.kind == string(login.Supplier) && of[name] == nil {
+	for name, c := range f.t.People {
+		if c.Kind == string(login.Supplier) && of[name] == nil {
 			gone++
-			logins += c.n
+			logins += c.N
 		}
 	}
 	d.Lead = fmt.Sprintf("%s of %s.", plural(logins, "login", "logins"), plural(len(of)+gone, "supplier's engineer", "suppliers' engineers"))
@@ -91,14 +92,14 @@ func (f *Facts) windows(of map[string]*login.Person) document.Section {
 		if p == nil || !g.From.Before(f.r.To) || g.Until.Before(f.r.From) {
 			continue
 		}
-		u := f.t.grants[g.ID]
+		u := f.t.Grants[g.ID]
 		kind := document.Plain
 		if u == nil {
-			u = new(use)
+			u = new(count.Use)
 			kind = document.Warn // a window that nobody used was not needed
 		}
-		t.Add(kind, g.ID, orNot(p.Company, "not named"), g.Person, orNot(g.Sponsor, "not named"), g.Ticket, strings.Join(g.Systems, ", "), f.p.at(g.From), f.p.at(g.Until),
-			string(g.At(f.r.On)), g.Approver, fmt.Sprint(u.n), f.p.milli(u.first), f.p.milli(u.last))
+		t.Add(kind, g.ID, orNot(p.Company, "not named"), g.Person, orNot(g.Sponsor, "not named"), g.Ticket, strings.Join(g.Systems, ", "), f.p.At(g.From), f.p.At(g.Until),
+			string(g.At(f.r.On)), g.Approver, fmt.Sprint(u.N), f.p.Milli(u.First), f.p.Milli(u.Last))
 	}
 	return document.Section{ID: "windows", Title: "Windows that were asked for, and their use", Basis: document.State, Table: t, Text: []string{
 		"Sessions and their recordings: `sallyport session list --past --person NAME`.",
@@ -108,13 +109,13 @@ func (f *Facts) windows(of map[string]*login.Person) document.Section {
 // sessions is what was reviewed of what was done.
 func (f *Facts) sessions(d *document.Document) {
 	d.Title = "Sessions, and their review"
-	t := &f.t.total
-	reviewed := len(f.t.reviewed)
-	d.Lead = fmt.Sprintf("%s began in the period, %d were recorded; %s reviewed.", plural(t.sessions, "session", "sessions"), t.recorded, plural(reviewed, "was", "were"))
+	t := &f.t.Total
+	reviewed := len(f.t.Reviewed)
+	d.Lead = fmt.Sprintf("%s began in the period, %d were recorded; %s reviewed.", plural(t.Sessions, "session", "sessions"), t.Recorded, plural(reviewed, "was", "were"))
 	figures := []document.Figure{
-		{Key: "sessions", Label: "Sessions", Value: fmt.Sprint(t.sessions)},
-		{Key: "recorded", Label: "Recorded", Value: percent(t.recorded, t.sessions), Note: fmt.Sprint(t.recorded)},
-		{Key: "reviewed", Label: "Reviewed", Value: fmt.Sprint(reviewed), Note: percent(min(reviewed, t.sessions), t.sessions) + " of those that began", Tone: tone(reviewed > 0 || t.sessions == 0, document.Warn)},
+		{Key: "sessions", Label: "Sessions", Value: fmt.Sprint(t.Sessions)},
+		{Key: "recorded", Label: "Recorded", Value: percent(t.Recorded, t.Sessions), Note: fmt.Sprint(t.Recorded)},
+		{Key: "reviewed", Label: "Reviewed", Value: fmt.Sprint(reviewed), Note: percent(min(reviewed, t.Sessions), t.Sessions) + " of those that began", Tone: tone(reviewed > 0 || t.Sessions == 0, document.Warn)},
 		{Key: "live", Label: "Live when this was made", Value: fmt.Sprint(f.s.Live)},
 	}
 	byPerson := &document.Table{Empty: "No session is on record in the period.", Columns: []document.Column{
@@ -125,25 +126,25 @@ func (f *Facts) sessions(d *document.Document) {
 		{Key: "logins", Title: "Logins", Right: true},
 		{Key: "last", Title: "Last login"},
 	}}
-	for _, name := range byCount(f.t.people, func(c *count) int { return c.sessions }) {
-		if c := f.t.people[name]; c.sessions > 0 {
-			byPerson.Add(document.Plain, plain(name), c.kind, fmt.Sprint(c.sessions), fmt.Sprint(c.recorded), fmt.Sprint(c.n), f.p.milli(c.last))
+	for _, name := range byCount(f.t.People, func(c *count.Count) int { return c.Sessions }) {
+		if c := f.t.People[name]; c.Sessions > 0 {
+			byPerson.Add(document.Plain, plain(name), c.Kind, fmt.Sprint(c.Sessions), fmt.Sprint(c.Recorded), fmt.Sprint(c.N), f.p.Milli(c.Last))
 		}
 	}
-	limit(byPerson, maxListed)
+	limit(byPerson, count.MaxListed)
 	ends := &document.Table{Empty: "No session has ended in the period.", Columns: []document.Column{
 		{Key: "reason", Title: "Why it ended"},
 		{Key: "sessions", Title: "Sessions", Right: true},
 		{Key: "last", Title: "Last"},
 	}}
-	for _, name := range byCount(f.t.ends, func(u *use) int { return u.n }) {
-		ends.Add(document.Plain, plain(name), fmt.Sprint(f.t.ends[name].n), f.p.milli(f.t.ends[name].last))
+	for _, name := range byCount(f.t.Ends, func(u *count.Use) int { return u.N }) {
+		ends.Add(document.Plain, plain(name), fmt.Sprint(f.t.Ends[name].N), f.p.Milli(f.t.Ends[name].Last))
 	}
-	glass := f.rows(f.t.glass, false, maxListed)
+	glass := f.rows(f.t.Glass, false, count.MaxListed)
 	glass.Columns = append(glass.Columns, document.Column{Key: "reviewed", Title: "Reviewed"})
 	for i := range glass.Rows {
 		word := "no"
-		if f.looked(f.t.glass.rows[i]) {
+		if f.looked(f.t.Glass.Rows[i]) {
 			word = "yes"
 		}
 		glass.Rows[i] = append(glass.Rows[i], word)

@@ -21,10 +21,10 @@ import (
 // Lines is a log in memory: canonical records in order.
 type Lines [][]byte
 
-// Next implements report.Log.
+// Next implements count.Log.
 func (l Lines) Next() uint64 { return uint64(len(l)) }
 
-// ScanJSON implements report.Log.
+// ScanJSON implements count.Log.
 func (l Lines) ScanJSON(from, to uint64, fn func(seq uint64, json []byte) error) error {
 	for i := from; i < min(to, l.Next()); i++ {
 		if err := fn(i, l[i]); err != nil {

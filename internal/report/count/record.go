@@ -1,16 +1,20 @@
-package report
+package count
 
 import (
 	"bytes"
 	"strconv"
 	"strings"
+	"time"
 
 	"sallyport/internal/audit"
 	"sallyport/internal/login"
 )
 
+// TimeOf is the moment of Unix milliseconds.
+func TimeOf(milli int64) time.Time { return time.UnixMilli(milli).UTC() }
+
 // record takes one record of the period in.
-func (t *tally) record(g *audit.Glance) {
+func (t *Tally) record(g *audit.Glance) {
 	switch string(g.Event) {
 	case "login":
 		if string(g.System) == login.GatewaySystem {
@@ -27,12 +31,12 @@ func (t *tally) record(g *audit.Glance) {
 		t.started(g)
 		return
 	case login.EventSessionEnd:
-		of(t, t.ends, g.Reason).at(g.Milli)
+		of(t, t.Ends, g.Reason).at(g.Milli)
 		return
 	case "recording.chunk", login.EventSessionUpdate:
 		return
 	case "clock.step":
-		t.offsets.steps++
+		t.Offsets.Steps++
 	case "gateway.start":
 		t.clock(g)
 		t.change(g, "config")
@@ -43,16 +47,16 @@ func (t *tally) record(g *audit.Glance) {
 		t.clock(g)
 	}
 	if bytes.HasSuffix(g.Event, []byte(".review")) && !bytes.HasPrefix(g.Event, []byte("exception")) {
-		mark(t.reviewed, audit.Text(g.Session))
-		mark(t.attempts, audit.Text(g.Attempt))
+		mark(t.Reviewed, audit.Text(g.Session))
+		mark(t.Attempts, audit.Text(g.Attempt))
 	}
 	if string(g.Protocol) != "admin" {
 		return
 	}
-	of(t, t.events, g.Event).at(g.Milli)
+	of(t, t.Events, g.Event).at(g.Milli)
 	if reads(g.Event) {
 		key := append(append(append([]byte{}, g.Detail("actor")...), 0), g.Event...)
-		of(t, t.readers, key).at(g.Milli)
+		of(t, t.Readers, key).at(g.Milli)
 	}
 }
 
@@ -67,24 +71,24 @@ func reads(event []byte) bool {
 }
 
 // decided takes in an admission or a refusal.
-func (t *tally) decided(g *audit.Glance) {
-	day := &t.days[t.p.day(g.Milli)]
+func (t *Tally) decided(g *audit.Glance) {
+	day := &t.Days[t.p.Day(g.Milli)]
 	switch string(g.Result) {
 	case string(audit.Accept):
 		if string(g.Reason) == string(login.ReasonRepeated) {
-			t.repeated++
+			t.Repeated++
 			return
 		}
-		day.admitted++
+		day.Admitted++
 		t.admitted(g)
 	case string(audit.Reject):
-		day.refused++
-		t.total.refused++
-		of(t, t.reasons, g.Reason).at(g.Milli)
+		day.Refused++
+		t.Total.Refused++
+		of(t, t.Reasons, g.Reason).at(g.Milli)
 		if string(g.Person) != audit.Unknown {
-			of(t, t.people, g.Person).refused++
+			of(t, t.People, g.Person).Refused++
 		}
-		of(t, t.systems, g.System).refused++
+		of(t, t.Systems, g.System).Refused++
 	case string(audit.Challenge):
 		t.challenges++
 	}
@@ -114,63 +118,63 @@ func proved(g *audit.Glance) (kinds int, leaned, recovery bool) {
 	return mask&1 + mask>>1&1 + mask>>2, leaned, recovery
 }
 
-func (t *tally) admitted(g *audit.Glance) {
+func (t *Tally) admitted(g *audit.Glance) {
 	kinds, leaned, recovery := proved(g)
 	why := ""
-	var of1 *exceptionUse
+	var of1 *ExceptionUse
 	if kinds < 2 {
 		if why = t.wrong(g); why == "" {
-			of1 = of(t, t.exceptions, g.Exception)
+			of1 = of(t, t.Exceptions, g.Exception)
 			of1.at(g.Milli)
 			of1.by(audit.Text(g.Person))
 		}
 	}
-	person, system := of(t, t.people, g.Person), of(t, t.systems, g.System)
-	if person.kind == "" || string(g.PersonKind) != person.kind {
-		person.kind = audit.Text(g.PersonKind)
+	person, system := of(t, t.People, g.Person), of(t, t.Systems, g.System)
+	if person.Kind == "" || string(g.PersonKind) != person.Kind {
+		person.Kind = audit.Text(g.PersonKind)
 	}
-	if system.class == "" || string(g.Class) != system.class {
-		system.class = audit.Text(g.Class)
+	if system.Class == "" || string(g.Class) != system.Class {
+		system.Class = audit.Text(g.Class)
 	}
-	for _, c := range [...]*count{&t.total, of(t, t.classes, g.Class), person, system} {
+	for _, c := range [...]*Count{&t.Total, of(t, t.Classes, g.Class), person, system} {
 		c.at(g.Milli)
 		switch {
 		case kinds >= 2:
-			c.two++
+			c.Two++
 			if leaned {
-				c.leaned++
+				c.Leaned++
 			}
 		case why == "":
-			c.excepted++
+			c.Excepted++
 		default:
-			c.bad++
+			c.Bad++
 		}
 	}
-	row := func() listed { return t.listed(g, why) }
+	row := func() Listed { return t.listed(g, why) }
 	switch {
 	case kinds >= 2:
 	case why == "":
-		t.excepted.put(row)
+		t.Excepted.put(row)
 	default:
-		t.bad.put(row)
+		t.Bad.put(row)
 	}
 	if string(g.PersonKind) == string(login.BreakGlass) || recovery {
-		t.glass.put(row)
+		t.Glass.put(row)
 	}
 	for _, f := range g.Factors {
 		if string(f.Result) == "ok" && string(f.Token) != audit.None && string(f.Kind) == string(login.Have) {
-			of(t, t.tokens, f.Token).at(g.Milli)
+			of(t, t.Tokens, f.Token).at(g.Milli)
 		}
 	}
 	if id := g.Detail("grant"); id != nil {
-		of(t, t.grants, id).at(g.Milli)
+		of(t, t.Grants, id).at(g.Milli)
 	}
-	t.draw.take(g)
+	t.Draw.take(g)
 }
 
 // wrong says why an admission with fewer than two kinds was not right, or nothing. The register's entry is taken in the version that
 // held at that moment.
-func (t *tally) wrong(g *audit.Glance) string {
+func (t *Tally) wrong(g *audit.Glance) string {
 	if string(g.Exception) == audit.None {
 		return "no exception is named"
 	}
@@ -178,26 +182,26 @@ func (t *tally) wrong(g *audit.Glance) string {
 	switch {
 	case x == nil:
 		return "the register had no such entry then"
-	case string(x.At(timeOf(g.Milli))) != "live":
-		return "the exception was " + string(x.At(timeOf(g.Milli))) + " then"
+	case string(x.At(TimeOf(g.Milli))) != "live":
+		return "the exception was " + string(x.At(TimeOf(g.Milli))) + " then"
 	case !t.cover(x, g):
 		return "the exception does not cover it"
 	}
 	return ""
 }
 
-func (t *tally) listed(g *audit.Glance, why string) listed {
+func (t *Tally) listed(g *audit.Glance, why string) Listed {
 	var factors []string
 	for _, f := range g.Factors {
 		factors = append(factors, audit.Text(f.Kind)+":"+audit.Text(f.Method)+" "+audit.Text(f.Result))
 	}
-	return listed{
-		seq: g.Seq, milli: g.Milli, event: audit.Text(g.Event), person: audit.Text(g.Person), system: audit.Text(g.System), class: audit.Text(g.Class),
-		factors: strings.Join(factors, ", "), exception: audit.Text(g.Exception), session: audit.Text(g.Session), attempt: audit.Text(g.Attempt), why: why,
+	return Listed{
+		Seq: g.Seq, Milli: g.Milli, Event: audit.Text(g.Event), Person: audit.Text(g.Person), System: audit.Text(g.System), Class: audit.Text(g.Class),
+		Factors: strings.Join(factors, ", "), Exception: audit.Text(g.Exception), Session: audit.Text(g.Session), Attempt: audit.Text(g.Attempt), Why: why,
 	}
 }
 
-func (t *tally) started(g *audit.Glance) {
+func (t *Tally) started(g *audit.Glance) {
 	if string(g.Detail("repeated")) == "yes" {
 		return // a NAS has said it again
 	}
@@ -205,33 +209,33 @@ func (t *tally) started(g *audit.Glance) {
 	if rec := g.Detail("recording"); len(rec) > 0 && string(rec) != audit.None {
 		recorded = 1
 	}
-	for _, c := range [...]*count{&t.total, of(t, t.people, g.Person), of(t, t.systems, g.System)} {
-		c.sessions++
-		c.recorded += recorded
+	for _, c := range [...]*Count{&t.Total, of(t, t.People, g.Person), of(t, t.Systems, g.System)} {
+		c.Sessions++
+		c.Recorded += recorded
 	}
 }
 
 // clock takes in what a record says of the clock (adjtimex(2)).
-func (t *tally) clock(g *audit.Glance) {
+func (t *Tally) clock(g *audit.Glance) {
 	synced := g.Detail("clock_synced")
 	if synced == nil {
 		return
 	}
 	if string(synced) != "yes" {
-		t.offsets.unsynced++
+		t.Offsets.Unsynced++
 	}
 	us, err := strconv.ParseInt(string(g.Detail("clock_offset_us")), 10, 64)
 	if err != nil {
 		return
 	}
-	t.offsets.add(offsets{n: 1, least: us, most: us, when: use{1, g.Milli, g.Milli}})
+	t.Offsets.add(Offsets{N: 1, Least: us, Most: us, when: Use{1, g.Milli, g.Milli}})
 }
 
-func (t *tally) change(g *audit.Glance, key string) {
-	t.changes.put(func() listed {
-		return listed{
-			seq: g.Seq, milli: g.Milli, event: audit.Text(g.Event), person: audit.Text(g.Detail("actor")), system: string(g.Result),
-			why: audit.Text(g.Detail(key)), factors: audit.Text(g.Detail("config")),
+func (t *Tally) change(g *audit.Glance, key string) {
+	t.Changes.put(func() Listed {
+		return Listed{
+			Seq: g.Seq, Milli: g.Milli, Event: audit.Text(g.Event), Person: audit.Text(g.Detail("actor")), System: string(g.Result),
+			Why: audit.Text(g.Detail(key)), Factors: audit.Text(g.Detail("config")),
 		}
 	})
 }
