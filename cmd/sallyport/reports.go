@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -103,6 +104,10 @@ func (a *app) reportState(ctx context.Context, full bool) (report.State, error) 
 	}
 	for _, sys := range systemsOf(cfg) {
 		s.Systems = append(s.Systems, sys)
+	}
+	for _, o := range cfg.Operators.People {
+		who := cmp.Or(o.Person, o.User, "group "+o.Group)
+		s.Operators = append(s.Operators, report.Operator{Who: who, Role: string(o.Role)})
 	}
 	path := filepath.Join(a.paths.data, frameworksFile)
 	text, err := os.ReadFile(path)

@@ -32,12 +32,16 @@ func (f *Facts) exceptions(d *document.Document) {
 		{Key: "last_used", Title: "Last used"},
 		{Key: "reported_in", Title: "Reported in"},
 	}}
+	var idle []string
 	for i := range f.register {
 		x := &f.register[i]
 		state := stateOf(x, f.r.On)
 		logins, people, last := 0, 0, ""
 		if u := f.t.Exceptions[x.ID]; u != nil {
 			logins, people, last = u.N, len(u.People), f.p.Milli(u.Last)
+		}
+		if state == stateLive && logins == 0 {
+			idle = append(idle, x.ID)
 		}
 		by := approver(x)
 		if by != "" {
@@ -58,6 +62,10 @@ func (f *Facts) exceptions(d *document.Document) {
 			{Key: "closed", Label: "Closed in the period", Value: fmt.Sprint(n.closed)},
 		},
 	})
+	if len(idle) > 0 {
+		text := &d.Sections[0].Text
+		*text = append(*text, "In force, and nobody relied on it in the period, so that it could perhaps be ended: "+someOf(idle, 20)+".")
+	}
 	for i := range f.register {
 		d.Sections = append(d.Sections, f.entry(&f.register[i]))
 	}

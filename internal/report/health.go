@@ -32,7 +32,7 @@ func (f *Facts) health(d *document.Document) {
 	if f.integrity.Root != "" {
 		integrity.Text = append(integrity.Text, fmt.Sprintf("Root of the tree over the first %d records: %s", f.integrity.Size, f.integrity.Root))
 	}
-	d.Sections = append(d.Sections, integrity, f.parts(), f.readers(), f.activity(), f.refusals(), f.changed(), f.verbs())
+	d.Sections = append(d.Sections, integrity, f.parts(), f.readers(), f.operators(), f.activity(), f.refusals(), f.changed(), f.verbs())
 	if t.Full {
 		d.Sections[0].Text = append(d.Sections[0].Text, fmt.Sprintf("The records name more than %d people, systems or tokens: those beyond are counted in the totals, and not by name.", count.MaxNames))
 	}
@@ -78,6 +78,25 @@ func (f *Facts) readers() document.Section {
 	}
 	limit(t, count.MaxListed)
 	return document.Section{ID: "readers", Title: "Who read the log, recordings and reports", Basis: document.Log, Table: t}
+}
+
+// operators are those who may read the log.
+func (f *Facts) operators() document.Section {
+	t := &document.Table{Empty: "No operators are configured.", Columns: []document.Column{
+		{Key: "who", Title: "Who"},
+		{Key: "role", Title: "Role"},
+		{Key: "reads", Title: "May read the log and reports"},
+	}}
+	for _, o := range f.s.Operators {
+		reads := "no"
+		if o.Role == "admin" || o.Role == "auditor" {
+			reads = "yes"
+		}
+		t.Add(document.Plain, o.Who, o.Role, reads)
+	}
+	return document.Section{ID: "operators", Title: "Who may read the log", Basis: document.State, Table: t, Text: []string{
+		"Besides, root of the gateway's machine and the user whom the gateway runs as own its files. What they delete or change shows against a checkpoint that was kept elsewhere.",
+	}}
 }
 
 // activity shows the days: a day without records in a busy log asks for an explanation.
@@ -131,6 +150,9 @@ func (f *Facts) refusals() document.Section {
 		}
 	}
 	s := document.Section{ID: "refusals", Title: "Refused attempts", Basis: document.Log, Table: t}
+	if l := f.s.Rules.Settings.Lock; l.After > 0 {
+		s.Text = []string{fmt.Sprintf("Guessing, as it was configured when this was made: %d failures in a row lock a person for %v, %d for %v, over all protocols together.", l.After, l.For, l.HardAfter, l.HardFor)}
+	}
 	if len(c.Points) > 0 {
 		s.Chart = c
 	}

@@ -150,7 +150,7 @@ func tone(well bool, otherwise document.Tone) document.Tone {
 func (f *Facts) coverageSection(systems []covered) document.Section {
 	s := document.Section{
 		ID: "coverage", Title: "Coverage: systems behind this gateway", Basis: document.State,
-		Text: []string{"Enforced: every rule that decides there asks for two kinds of factor, or nobody may pass. Excepted: a rule asks for fewer, by an exception that is in force."},
+		Text: []string{"Enforced: every rule that decides there asks for two kinds of factor, or nobody may pass. Excepted: a rule asks for fewer, by an exception that is in force. A rule whose exception is not in force lets nobody in."},
 		Table: &document.Table{Empty: "No system is configured.", Columns: []document.Column{
 			{Key: "class", Title: "Class"},
 			{Key: "systems", Title: "Systems", Right: true},

@@ -207,6 +207,12 @@ type Standing struct {
 	Well  bool   `json:"well"`
 }
 
+// Operator is somebody who may call the gateway's verbs.
+type Operator struct {
+	Who  string // a person, or an operating-system user or group
+	Role string // admin, auditor, help-desk
+}
+
 // State is all that reports are made from. Functions may be nil: then that part is not known, and the reports say so.
 type State struct {
 	Now          time.Time
@@ -227,6 +233,7 @@ type State struct {
 	Grants       []login.TimedGrant
 	Attestations []login.Attestation
 	Live         int // sessions
+	Operators    []Operator
 	Workers      int // processors that read records; 0: all
 
 	Directory func(ctx context.Context, person string) (groups []string, err error) // groups that only a directory knows

@@ -73,6 +73,9 @@ func New() *Trust {
 		Now: t.End.Add(9 * time.Hour).UTC(), By: "jane.smith", Version: "example", Config: fmt.Sprintf("%x", sha256.Sum256([]byte("an example's configuration"))),
 		Node: node, Organisation: Organisation, First: "ldap",
 	}
+	t.Operators = []report.Operator{{Who: "jane.smith", Role: "admin"}, {Who: "auditor.brown", Role: "auditor"}, {Who: "group service-desk", Role: "help-desk"}}
+	lock := &t.Rules.Settings.Lock
+	lock.After, lock.For, lock.HardAfter, lock.HardFor = 5, time.Minute, 10, 30*time.Minute
 	t.systems()
 	t.rules()
 	t.people()
