@@ -609,3 +609,63 @@ func BenchmarkStatement(b *testing.B) {
 	}
 	b.ReportMetric(float64(len(lines))*float64(b.N)/b.Elapsed().Seconds(), "records/s")
 }
+
+// The answer to a repeated request lets nobody in anew, and one login over SSH opens many sessions, of which each has its own trail.
+func TestRepeatsAndShares(t *testing.T) {
+	tr := trust.New()
+	at := time.Date(2026, 3, 1, 9, 0, 0, 0, time.UTC)
+	repeated := access(at, "a", "none", password, code)
+	repeated.Event, repeated.Reason, repeated.System, repeated.Protocol = "login", "repeated", "vpn-leeds", "radius"
+	gate := access(at, "b", "none", password, code)
+	gate.Event, gate.System, gate.Session = "login", "gateway", "none"
+	first, second := access(at, "b", "none", password, code), access(at, "b", "none", password, code)
+	first.Session, second.Session = "one", "two"
+	start, end, other := access(at, "b", "none"), access(at, "b", "none"), access(at, "b", "none")
+	start.Event, start.Result, start.Session = "session.start", audit.Info, "one"
+	end.Event, end.Result, end.Session, end.Attempt = "session.end", audit.Error, "one", "none" // after a restart
+	other.Event, other.Result, other.Session = "session.start", audit.Info, "two"
+	tr.Log = one(t, repeated, gate, first, second, start, end, other)
+	r := report.Request{Kind: report.Sample, From: tr.Begin, To: tr.End, Zone: "UTC", Seed: "x"}
+	if err := r.Fill(tr.Now); err != nil {
+		t.Fatal(err)
+	}
+	f := gather(t, tr.State, r)
+	if got := figure(t, makeOne(t, f, report.MFA), "summary", "admissions"); got != "2" {
+		t.Errorf("%s admissions, want 2", got)
+	}
+	d := makeOne(t, f, report.Sample)
+	want := map[string]string{"2": "1 2 4 5", "3": "1 3 6"}
+	for i, row := range d.Section("sample").Table.Rows {
+		var seqs []string
+		for _, x := range d.Section(fmt.Sprintf("trail-%d", i+1)).Table.Rows {
+			seqs = append(seqs, x[0])
+		}
+		if got := strings.Join(seqs, " "); got != want[row[1]] {
+			t.Errorf("the trail of record %s is %s, want %s", row[1], got, want[row[1]])
+		}
+	}
+}
+
+// A long session's trail is bounded, and says how much of it is left out; pieces of its recording are counted.
+func TestLongTrail(t *testing.T) {
+	tr := trust.New()
+	at := time.Date(2026, 3, 1, 9, 0, 0, 0, time.UTC)
+	recs := []*audit.Record{access(at, "b", "none", password, code)}
+	for i := range 1000 {
+		x := access(at, "b", "none")
+		x.Event, x.Result = "transfer", audit.Info
+		if i%2 == 0 {
+			x.Event = "recording.chunk"
+		}
+		recs = append(recs, x)
+	}
+	tr.Log = one(t, recs...)
+	r := report.Request{Kind: report.Sample, From: tr.Begin, To: tr.End, Zone: "UTC", Seed: "x"}
+	if err := r.Fill(tr.Now); err != nil {
+		t.Fatal(err)
+	}
+	s := makeOne(t, gather(t, tr.State, r), report.Sample).Section("trail-1")
+	if len(s.Table.Rows) != 300 || s.Table.Left != 201 || len(s.Text) != 1 || !strings.Contains(s.Text[0], "500 records") {
+		t.Errorf("%d rows, %d left, %q", len(s.Table.Rows), s.Table.Left, s.Text)
+	}
+}
