@@ -9,6 +9,7 @@ import (
 	"html/template"
 	"io"
 	"sync"
+	"time"
 )
 
 //go:embed page.html
@@ -17,18 +18,32 @@ var pageHTML string
 //go:embed page.css
 var pageCSS string
 
+// beside is how many columns a table may have to stand beside a chart.
+const beside = 4
+
 // page is parsed once; it isn't changed after that.
 var page = sync.OnceValues(func() (*template.Template, error) {
 	return template.New("page").Funcs(template.FuncMap{
 		"draw":  func(c *Chart) template.HTML { return template.HTML(svg(c)) }, // svg escapes each text that it writes
 		"basis": basisWords,
-		"tone":  func(t *Table, row int) Tone { return t.tone(row) },
-		"class": func(t *Table, column int) string {
+		"layout": func(s Section) string {
+			if s.Table != nil && len(s.Table.Columns) > beside {
+				return "stack"
+			}
+			return "split"
+		},
+		"tone": func(t *Table, row int) Tone { return t.tone(row) },
+		"class": func(t *Table, column int, cell string) string {
+			_, err := time.Parse(time.DateOnly, cell)
 			switch c := t.Columns[column]; {
 			case c.Right:
 				return "right"
+			case err == nil:
+				return "day"
 			case c.Mono:
 				return "mono"
+			case c.Wide:
+				return "wide"
 			}
 			return ""
 		},
@@ -57,13 +72,18 @@ func (d *Document) HTML(w io.Writer) error {
 	}
 	c := d.cleaned()
 	sum := sha256.Sum256([]byte(pageCSS))
+	side := ""
+	if c.broad() {
+		side = "broad"
+	}
 	out := bufio.NewWriter(w)
 	err = t.Execute(out, struct {
 		Doc   *Document
 		Facts []fact
 		CSS   template.CSS
+		Side  string
 		Hash  string
-	}{c, c.facts(), template.CSS(pageCSS), "sha256-" + base64.StdEncoding.EncodeToString(sum[:])})
+	}{c, c.facts(), template.CSS(pageCSS), side, "sha256-" + base64.StdEncoding.EncodeToString(sum[:])})
 	if err != nil {
 		return fmt.Errorf("report %s as HTML: %w", d.Kind, err)
 	}

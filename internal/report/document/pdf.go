@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 
@@ -16,14 +17,13 @@ import (
 
 // Measures of a page, in millimetres and points.
 const (
-	pdfMargin  = 14.0
-	pdfLine    = 4.2 // of running text
-	pdfRow     = 3.8 // a line within a table
-	pdfBody    = 9.0
-	pdfSmall   = 7.5
-	pdfFamily  = "go"
-	pdfMono    = "gomono"
-	manyColumn = 8 // more of them want the page on its side
+	pdfMargin = 14.0
+	pdfLine   = 4.2 // of running text
+	pdfRow    = 3.8 // a line within a table
+	pdfBody   = 9.0
+	pdfSmall  = 7.5
+	pdfFamily = "go"
+	pdfMono   = "gomono"
 
 	maxCellLines = 60 // of one cell: a row must fit a page
 )
@@ -48,10 +48,8 @@ func (d *Document) PDF(w io.Writer) error {
 	}
 	c := d.cleaned()
 	side := "P"
-	for _, s := range c.Sections {
-		if s.Table != nil && len(s.Table.Columns) > manyColumn {
-			side = "L"
-		}
+	if c.broad() {
+		side = "L"
 	}
 	p := &pdf{Fpdf: fpdf.New(side, "mm", "A4", ""), font: font}
 	p.SetCatalogSort(true) // the same bytes for the same document
@@ -84,6 +82,14 @@ func (d *Document) PDF(w io.Writer) error {
 		return fmt.Errorf("report %s as PDF: %w", d.Kind, err)
 	}
 	return nil
+}
+
+// manyColumns are so many that they want the page on its side.
+const manyColumns = 9
+
+// broad tells whether a table has so many columns.
+func (d *Document) broad() bool {
+	return slices.ContainsFunc(d.Sections, func(s Section) bool { return s.Table != nil && len(s.Table.Columns) >= manyColumns })
 }
 
 // fit writes out what the font has no picture of.
