@@ -89,7 +89,7 @@ func (a *app) reportPack(ctx context.Context, in ReportPack, w io.Writer) error 
 	if err != nil {
 		return err
 	}
-	parts := report.Parts{PublicKey: a.admin.PublicKey + "\n", Checkpoint: checkpoint, Proof: a.proofForReport()}
+	parts := report.Parts{PublicKey: a.admin.PublicKey + "\n", Checkpoint: checkpoint, Proof: a.proofForReport(checkpoint)}
 	if !in.NoRecords {
 		parts.Export = a.log.Export
 	}
@@ -118,8 +118,8 @@ func (a *app) reportPack(ctx context.Context, in ReportPack, w io.Writer) error 
 	return a.admin.Record(ctx, "report.pack", audit.Info, string(login.ReasonOK), detail...)
 }
 
-// proofForReport gives what makes an offline proof of a record; nil: this version has none.
-func (a *app) proofForReport() func(seq uint64) ([]byte, error) { return nil }
+// proofForReport gives what makes an offline proof of a record below a checkpoint; nil: this version has none.
+func (a *app) proofForReport(_ string) func(seq uint64) ([]byte, error) { return nil }
 
 // packShow gives a kept pack back.
 func (a *app) packShow(ctx context.Context, name string) (out ReportMade, err error) {
