@@ -93,8 +93,8 @@ func (a *app) reportPack(ctx context.Context, in ReportPack, w io.Writer) error 
 	if !in.NoRecords {
 		parts.Export = a.log.Export
 	}
-	if err := os.MkdirAll(string(a.reports()), 0o700); err != nil {
-		return err
+	if err := a.reports().Room(maxKeptPack); err != nil {
+		return full(err)
 	}
 	keep, err := os.CreateTemp(string(a.reports()), ".pack-*")
 	if err != nil {

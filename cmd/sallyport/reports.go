@@ -196,7 +196,7 @@ func (a *app) keepReport(ctx context.Context, d *document.Document, format, tabl
 		return out, admin.Refuse("", "%v", err)
 	}
 	if err := a.reports().Put(out.ID, document.JSON, raw); err != nil {
-		return out, err
+		return out, full(err)
 	}
 	detail := []audit.Detail{
 		{Key: "report", Value: string(out.ID)},
@@ -217,6 +217,14 @@ func (a *app) keepReport(ctx context.Context, d *document.Document, format, tabl
 	}
 	out.Record, err = a.admin.Note(ctx, "report."+d.Kind, audit.Info, string(login.ReasonOK), detail...)
 	return out, err
+}
+
+// full says what to do where no more reports can be kept.
+func full(err error) error {
+	if errors.Is(err, kept.ErrFull) {
+		return admin.Refuse("move old ones from reports in the data folder to where they are to be archived; their records stay", "%v", err)
+	}
+	return err
 }
 
 // render gives one form of a report; raw is its JSON.

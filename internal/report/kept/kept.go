@@ -20,6 +20,12 @@ import (
 // MaxFile bounds what is read of one file, in bytes.
 const MaxFile = 1 << 30
 
+// MaxFolder bounds the folder, in bytes: reports that fill the disk would close the gateway.
+const MaxFolder = 4 << 30
+
+// ErrFull: the folder has its fill.
+var ErrFull = fmt.Errorf("the kept reports have %d GiB, and no more are kept", MaxFolder>>30)
+
 // digits of the hash that are in a name.
 const digits = 16
 
@@ -64,7 +70,7 @@ func (f Folder) Put(id ID, format string, content []byte) (err error) {
 			err = fmt.Errorf("keeping report %s: %w", id, err)
 		}
 	}()
-	if err := os.MkdirAll(string(f), 0o700); err != nil {
+	if err := f.Room(int64(len(content))); err != nil {
 		return err
 	}
 	tmp, err := os.CreateTemp(string(f), ".report-*")
@@ -75,6 +81,26 @@ func (f Folder) Put(id ID, format string, content []byte) (err error) {
 		return errors.Join(err, tmp.Close(), os.Remove(tmp.Name()))
 	}
 	return f.Adopt(id, format, tmp)
+}
+
+// Room makes the folder, and tells whether so many bytes more may be kept.
+func (f Folder) Room(n int64) error {
+	if err := os.MkdirAll(string(f), 0o700); err != nil {
+		return err
+	}
+	files, err := os.ReadDir(string(f))
+	if err != nil {
+		return err
+	}
+	for _, file := range files {
+		if info, err := file.Info(); err == nil { // else it is gone
+			n += info.Size()
+		}
+	}
+	if n > MaxFolder {
+		return ErrFull
+	}
+	return nil
 }
 
 // Adopt keeps a file that was written in the folder under another name, and closes it. Where that fails it is removed.

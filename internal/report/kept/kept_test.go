@@ -68,6 +68,26 @@ func TestFolder(t *testing.T) {
 	}
 }
 
+// Reports cannot fill the disk: beyond a bound none is kept.
+func TestFull(t *testing.T) {
+	f := Folder(t.TempDir())
+	big, err := os.Create(filepath.Join(string(f), "sparse"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer big.Close()
+	if err := big.Truncate(MaxFolder - 1); err != nil {
+		t.Fatal(err)
+	}
+	id := Name(time.Unix(0, 0), "mfa", sha256.Sum256(nil))
+	if err := f.Put(id, "json", []byte("1")); err != nil {
+		t.Errorf("what just fits: %v", err)
+	}
+	if err := f.Put(id, "html", []byte("1")); !errors.Is(err, ErrFull) {
+		t.Errorf("one more: %v", err)
+	}
+}
+
 // FuzzParseID: whatever is taken is a plain name.
 func FuzzParseID(f *testing.F) {
 	f.Add("2026-06-30-mfa-0123456789abcdef")
