@@ -26,6 +26,7 @@ import (
 	"sallyport/internal/firstfactor"
 	"sallyport/internal/journal"
 	"sallyport/internal/login"
+	"sallyport/internal/report"
 	"sallyport/internal/seal"
 	"sallyport/internal/store"
 	"sallyport/radiusd"
@@ -111,7 +112,8 @@ type app struct {
 	alerts *alert.Follower
 	slog   *slog.Logger
 
-	turn chan struct{} // of whoever makes a report: one at a time
+	turn  chan struct{}                           // of whoever makes a report: one at a time
+	parts func(context.Context) []report.Standing // set by who serves, before it does; nil: nobody does
 
 	killSSH func(id, why string) bool // set by who serves SSH, before it does
 	serving *radiusd.Server           // set by who serves RADIUS, before it does; nil: nobody does

@@ -231,6 +231,19 @@ func TestReportPack(t *testing.T) {
 	if out := r.ok("audit", "verify", filepath.Join(r.dir, "records.jsonl"), "--key", filepath.Join(r.dir, "key.txt")); !strings.HasPrefix(out, "verified: size ") {
 		t.Errorf("%s", out)
 	}
+	proofs := 0
+	for name, b := range files {
+		if strings.HasPrefix(name, "proofs/") {
+			proofs++
+			r.write("one.tlog-proof", string(b))
+			if out := r.ok("audit", "verify", filepath.Join(r.dir, "one.tlog-proof"), "--key", filepath.Join(r.dir, "key.txt")); !strings.Contains(out, "verified") {
+				t.Errorf("%s: %s", name, out)
+			}
+		}
+	}
+	if proofs == 0 {
+		t.Error("there are no proofs of the sampled records")
+	}
 	for name, part := range map[string]string{"README.txt": "How to check", "reports/sample.html": "alice", "reports/log-health.json": `"kind": "log-health"`, "SHA256SUMS": "records/records.jsonl"} {
 		if !bytes.Contains(files[name], []byte(part)) {
 			t.Errorf("%s: no %q in it", name, part)

@@ -90,6 +90,11 @@ func (a *app) reportPack(ctx context.Context, in ReportPack, w io.Writer) error 
 		return err
 	}
 	parts := report.Parts{PublicKey: a.admin.PublicKey + "\n", Checkpoint: checkpoint, Proof: a.proofForReport(checkpoint)}
+	if cosigned, err := a.log.Cosigned(); err == nil && cosigned != "" {
+		parts.More = map[string]func(io.Writer) error{
+			"records/cosigned-checkpoint.txt": func(w io.Writer) error { _, err := io.WriteString(w, cosigned); return err },
+		}
+	}
 	if !in.NoRecords {
 		parts.Export = a.log.Export
 	}
@@ -118,8 +123,18 @@ func (a *app) reportPack(ctx context.Context, in ReportPack, w io.Writer) error 
 	return a.admin.Record(ctx, "report.pack", audit.Info, string(login.ReasonOK), detail...)
 }
 
-// proofForReport gives what makes an offline proof of a record below a checkpoint; nil: this version has none.
-func (a *app) proofForReport(_ string) func(seq uint64) ([]byte, error) { return nil }
+// proofForReport proves records below the checkpoint that witnesses have signed, and newer ones below the log's own.
+func (a *app) proofForReport(own string) func(seq uint64) ([]byte, error) {
+	cosigned, err := a.log.Cosigned()
+	return func(seq uint64) ([]byte, error) {
+		if err == nil && cosigned != "" {
+			if file, err := a.log.Prove(seq, cosigned); err == nil {
+				return file, nil
+			}
+		}
+		return a.log.Prove(seq, own)
+	}
+}
 
 // packShow gives a kept pack back.
 func (a *app) packShow(ctx context.Context, name string) (out ReportMade, err error) {

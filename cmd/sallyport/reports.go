@@ -134,8 +134,13 @@ func hexSum(b []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// standings are what other parts of the gateway say of themselves. Each that is added says it here.
-func (a *app) standings(context.Context) []report.Standing { return nil }
+// standings are what the running gateway's parts say of themselves.
+func (a *app) standings(ctx context.Context) []report.Standing {
+	if a.parts == nil {
+		return []report.Standing{{Part: "gateway", What: "daemon", State: "is not running: nothing is known of its witnesses and receivers"}}
+	}
+	return a.parts(ctx)
+}
 
 // verifyForReport looks whether the records are those that the newest checkpoint signs. In full it checks as `audit verify` does, which
 // takes many times as long.
