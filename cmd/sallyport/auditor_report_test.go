@@ -253,6 +253,14 @@ func TestReportPack(t *testing.T) {
 	if got := hexSum(mustRead(t, pack)); got != detail(end, "sha256") {
 		t.Errorf("record %d says %s, the pack is %s", end.Seq, detail(end, "sha256"), got)
 	}
+	for _, part := range []string{`"witness",
+      "none"`, `"syslog",
+      "none"`, `"clock",
+      "kernel"`} {
+		if !bytes.Contains(files["reports/log-health.json"], []byte(part)) {
+			t.Errorf("log-health does not say %q", part)
+		}
+	}
 	if begin := r.records("--event", "report.pack.begin"); len(begin) != 1 || detail(begin[0], "actor") == "" {
 		t.Errorf("%d records of its beginning", len(begin))
 	}
