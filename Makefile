@@ -7,11 +7,11 @@ BIN := bin
 FUZZTIME ?= 5s
 BUILD := CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w"
 
-.PHONY: help build demo test test-long deps vet lint fuzz bench clean
+.PHONY: help build demo test test-long deps vet lint fuzz bench example-report clean
 .NOTPARALLEL:
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## static binaries in bin/
 	@mkdir -p $(BIN)
@@ -41,6 +41,9 @@ fuzz: ## every fuzz target for FUZZTIME (5s)
 
 bench: ## load against this gateway and, where it is installed, FreeRADIUS
 	$(GO) run ./cmd/sallyport-bench
+
+example-report: ## write docs/example-report anew: a made-up trust's statement and pack
+	$(GO) run ./cmd/sallyport-bench example-report
 
 clean: ## remove what build made
 	rm -rf $(BIN)

@@ -52,6 +52,17 @@ func runCommand(ctx context.Context, args []string, stdout, stderr io.Writer) in
 		}
 		return 0
 	}
+	if len(args) > 0 && (args[0] == exampleWord || args[0] == reportsWord) {
+		run := func() error { return runExample(ctx, args[1:], stdout) }
+		if args[0] == reportsWord {
+			run = func() error { return runReports(ctx, args[1:], stdout, stderr) }
+		}
+		if err := run(); err != nil {
+			fmt.Fprintf(stderr, "sallyport-bench %s: %v\n", args[0], err)
+			return 1
+		}
+		return 0
+	}
 	b := &bench{progress: stderr}
 	flags := flag.NewFlagSet("sallyport-bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)

@@ -26,6 +26,7 @@ import (
 	"sallyport/internal/firstfactor"
 	"sallyport/internal/journal"
 	"sallyport/internal/login"
+	"sallyport/internal/report"
 	"sallyport/internal/seal"
 	"sallyport/internal/store"
 	"sallyport/radiusd"
@@ -110,6 +111,9 @@ type app struct {
 	feed   *feed
 	alerts *alert.Follower
 	slog   *slog.Logger
+
+	turn  chan struct{}                           // of whoever makes a report: one at a time
+	parts func(context.Context) []report.Standing // set by who serves, before it does; nil: nobody does
 
 	killSSH func(id, why string) bool // set by who serves SSH, before it does
 	serving *radiusd.Server           // set by who serves RADIUS, before it does; nil: nobody does
@@ -203,6 +207,7 @@ func openApp(ctx context.Context, cfg *config.Config, logger *slog.Logger, now f
 		Operator: a.operator, FourEyes: a.fourEyes, Examine: a.examine, Directory: a.directoryGroups, Targets: targets{a}, Alerts: a.alerts,
 	})
 	a.proofVerbs()
+	a.reportVerbs()
 	return a, nil
 }
 

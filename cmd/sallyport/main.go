@@ -141,6 +141,7 @@ over RADIUS and SSH, and keeps a record that proves who was let in, and how.`,
 		c.demoCommand(), c.initCommand(), c.serveCommand(), c.restartCommand(), c.configCommand(), c.reloadCommand(), c.statusCommand(),
 		c.userCommand(), c.tokenCommand(), c.keyCommand(), c.clientCommand(), c.targetCommand(), c.sessionCommand(), c.auditCommand(), c.witnessCommand(),
 		c.explainCommand(), c.exceptionCommand(), c.grantCommand(), c.accessCommand(), c.alertCommand(), c.devCommand(),
+		c.reportCommand(),
 	)
 	return root
 }

@@ -473,6 +473,7 @@ func (g *gateway) verbs() {
 	admin.Handle(g.admin, "restart", func(ctx context.Context, in RestartIn) (Restarted, error) { return g.succeed(ctx, in) })
 	g.successionVerbs(&g.before)
 	g.forwardVerbs()
+	g.parts = g.reportParts
 	g.fetchVerb()
 	admin.Handle(g.admin, "client.list", func(context.Context, admin.Empty) (ClientReport, error) { return g.clients(), nil })
 	admin.Handle(g.admin, "client.report", func(context.Context, admin.Empty) (Seen, error) { return g.seen(), nil })

@@ -182,6 +182,7 @@ func New(o Options) *Service {
 	s.accessVerbs()
 	s.stockVerbs()
 	s.alertVerbs()
+	s.reviewVerbs()
 	return s
 }
 

@@ -51,6 +51,8 @@ func duties() map[string]duty {
 	add(admins, false, "token.import", "token.discard")
 	add(readers, false, "audit.export", "audit.public-key", "audit.checkpoint", "session.show", "recording.find", "recording.fetch", "recording.play", "recording.export", "recording.search")
 	add(readers, false, "audit.cosigned", "audit.proof")
+	add(readers, true, "report.list")
+	add(readers, false, "report.make", "report.pack", "report.show", "report.compare", "report.review") // a review changes nothing but what is known
 	add(desk, false, "user.unlock", "token.enrol", "token.confirm", "token.revoke", "token.recovery", "token.resync", "session.kill", "trust.revoke")
 	add(admins, false, "user.add", "user.set", "user.disable", "user.enable", "user.remove", "key.add", "key.remove",
 		"session.refresh", "target.scan", "target.trust", "target.revoke", "target.remove", "target.credential", "target.credential-remove",

@@ -134,3 +134,15 @@ func BenchmarkProve(b *testing.B) {
 		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(c.Size), "ns/record")
 	})
 }
+
+// BenchmarkGlance is what counting costs a record, beside BenchmarkParse.
+func BenchmarkGlance(b *testing.B) {
+	raw := loginRecord(0).AppendJSON(nil)
+	var g Glance
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := g.Read(raw); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

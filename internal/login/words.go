@@ -10,6 +10,8 @@ import (
 type (
 	Kind       = policy.Kind       // of factor
 	Capability = policy.Capability // what a rule may permit
+	Rule       = policy.Rule
+	Rules      = policy.Rules
 	Result     = audit.Result
 	Receipt    = audit.Receipt
 	Factor     = audit.Factor
