@@ -200,7 +200,7 @@ func openApp(ctx context.Context, cfg *config.Config, logger *slog.Logger, now f
 		},
 		Seal:   func(change []byte) []byte { return a.ring.Seal(changePurpose, "", change) },
 		System: a.findSystem, End: a.endSession, Change: a.change, Firsts: a.firsts,
-		Operator: a.operator, FourEyes: a.fourEyes, Examine: a.examine, Directory: a.directoryGroups, Targets: targets{a}, Alerts: a.alerts,
+		Operator: a.operator, FourEyes: a.fourEyes, Examine: a.examine, Directory: a.directoryGroups, Targets: targets{a}, Alerts: a.alerts, People: a.peopleRules,
 	})
 	a.proofVerbs()
 	return a, nil
@@ -314,6 +314,12 @@ func (a *app) loadRoster(ctx context.Context) error {
 	}
 	if err := a.store.TimedGrants(ctx, func(x login.TimedGrant) error {
 		a.gate.Apply(login.Change{PutGrant: &x})
+		return nil
+	}); err != nil {
+		return err
+	}
+	if err := a.store.Tickets(ctx, func(x login.Ticket) error {
+		a.gate.Apply(login.Change{PutTicket: &x})
 		return nil
 	}); err != nil {
 		return err

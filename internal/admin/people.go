@@ -1,12 +1,14 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strings"
 	"time"
 
 	"sallyport/internal/audit"
+	"sallyport/internal/guessable"
 	"sallyport/internal/login"
 )
 
@@ -24,6 +26,7 @@ type UserAdd struct {
 	Until    time.Time        `json:"until,omitzero"`
 	First    string           `json:"first_factor,omitempty"` // empty: the usual one
 	Password string           `json:"password,omitempty"`     // empty: none is set
+	Particulars
 }
 
 // UserSet is the input of user.set; what is nil stays as it is.
@@ -35,14 +38,22 @@ type UserSet struct {
 	Until    *time.Time        `json:"until,omitempty"`
 	First    *string           `json:"first_factor,omitempty"`
 	Password *string           `json:"password,omitempty"`
+	ParticularsSet
+}
+
+// UserDone is the answer of user.add and user.set.
+type UserDone struct {
+	Done
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // UserInfo is a person as shown, without anything secret.
 type UserInfo struct {
 	login.Person
-	Password bool        `json:"password"` // whether one is set
-	Tokens   []TokenInfo `json:"tokens"`
-	Keys     []KeyInfo   `json:"keys"`
+	Password bool         `json:"password"` // whether one is set
+	Tokens   []TokenInfo  `json:"tokens"`
+	Keys     []KeyInfo    `json:"keys"`
+	Tickets  []TicketInfo `json:"tickets,omitempty"` // enrolment tickets that are open
 }
 
 // UserRow is a person in a list.
@@ -52,7 +63,7 @@ type UserRow struct {
 	Keys   int `json:"keys"`
 }
 
-// MinPassword is the shortest password, in bytes, that is taken for a person.
+// MinPassword is the shortest password, in bytes, that a configuration can ask for.
 const MinPassword = 8
 
 var kinds = []login.PersonKind{login.Staff, login.Supplier, login.Service, login.BreakGlass}
@@ -79,10 +90,17 @@ func (s *Service) checkPerson(p login.Person) error {
 	return nil
 }
 
-func (s *Service) hash(password string) (string, error) {
-	if len(password) < MinPassword || len(password) > login.MaxSecret {
+func (s *Service) hash(p login.Person, password string) (string, error) {
+	if least := s.rules().MinPassword; len(password) < least || len(password) > login.MaxSecret {
 		return "", refuse("choose three unlike words, or let a password manager choose",
-			"a password has %d to %d bytes, and this one has %d", MinPassword, login.MaxSecret, len(password))
+			"a password has %d to %d bytes, and this one has %d", least, login.MaxSecret, len(password))
+	}
+	why, err := guessable.Why(password, p.Name, p.FullName)
+	if err != nil {
+		return "", err
+	}
+	if why != "" {
+		return "", refuse("choose three unlike words, or let a password manager choose", "a password that %s is among the first that are tried", why)
 	}
 	return s.Hash(login.NewSecret(password))
 }
@@ -94,11 +112,12 @@ func (s *Service) userVerbs() {
 	Handle(s, "user.list", s.userList)
 	Handle(s, "user.disable", func(ctx context.Context, in PersonIn) (Done, error) { return s.userSwitch(ctx, in.Name, true) })
 	Handle(s, "user.enable", func(ctx context.Context, in PersonIn) (Done, error) { return s.userSwitch(ctx, in.Name, false) })
+	s.passwordVerbs()
 	Handle(s, "user.unlock", s.userUnlock)
 	Handle(s, "user.remove", s.userRemove)
 }
 
-func (s *Service) userAdd(ctx context.Context, in UserAdd) (Done, error) {
+func (s *Service) userAdd(ctx context.Context, in UserAdd) (UserDone, error) {
 	if in.Kind == "" {
 		in.Kind = login.Staff
 	}
@@ -107,25 +126,31 @@ func (s *Service) userAdd(ctx context.Context, in UserAdd) (Done, error) {
 		Name: in.Name, Kind: in.Kind, Groups: slices.Compact(in.Groups), From: in.From, Until: in.Until, First: in.First,
 		Created: s.Now().UTC().Truncate(time.Millisecond),
 	}
-	if err := s.checkPerson(p); err != nil {
-		return Done{}, err
+	in.Particulars.put(&p)
+	if err := cmp.Or(s.checkPerson(p), checkReserved(p.Name)); err != nil {
+		return UserDone{}, err
 	}
 	what := login.Change{PutPerson: &p}
 	if in.Password != "" {
-		hash, err := s.hash(in.Password)
+		hash, err := s.hash(p, in.Password)
 		if err != nil {
-			return Done{}, err
+			return UserDone{}, err
 		}
 		what.SetPassword = &login.Password{Person: p.Name, Hash: hash}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if _, there, err := s.Store.PersonByName(ctx, p.Name); err != nil {
-		return Done{}, err
+		return UserDone{}, err
 	} else if there {
-		return Done{}, refuse("`sallyport user set` changes people", "there is a person %q already", p.Name)
+		return UserDone{}, refuse("`sallyport user set` changes people", "there is a person %q already", p.Name)
 	}
-	return s.commit(ctx, change{event: "user.add", person: p.Name, kind: p.Kind, what: what, detail: personDetail(p, in.Password != "")})
+	warnings, err := s.checkNew(ctx, p, login.Person{})
+	if err != nil {
+		return UserDone{}, err
+	}
+	done, err := s.commit(ctx, change{event: "user.add", person: p.Name, kind: p.Kind, what: what, detail: personDetail(p, in.Password != "")})
+	return UserDone{done, warnings}, err
 }
 
 func personDetail(p login.Person, password bool) []audit.Detail {
@@ -139,26 +164,34 @@ func personDetail(p login.Person, password bool) []audit.Detail {
 	if !p.Until.IsZero() {
 		d = append(d, audit.Detail{Key: "until", Value: p.Until.UTC().Format(time.RFC3339)})
 	}
+	d = append(d, particularsDetail(p)...)
 	if password {
 		d = append(d, audit.Detail{Key: "password", Value: "set"})
 	}
 	return d
 }
 
-func (s *Service) userSet(ctx context.Context, in UserSet) (Done, error) {
+func (s *Service) userSet(ctx context.Context, in UserSet) (UserDone, error) {
 	var hash string
 	if in.Password != nil {
-		var err error
-		if hash, err = s.hash(*in.Password); err != nil {
-			return Done{}, err
+		p, err := s.person(ctx, in.Name)
+		if err != nil {
+			return UserDone{}, err
+		}
+		if in.FullName != nil {
+			p.FullName = *in.FullName
+		}
+		if hash, err = s.hash(p, *in.Password); err != nil {
+			return UserDone{}, err
 		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p, err := s.person(ctx, in.Name)
 	if err != nil {
-		return Done{}, err
+		return UserDone{}, err
 	}
+	was := p
 	if in.Kind != nil {
 		p.Kind = *in.Kind
 	}
@@ -176,14 +209,20 @@ func (s *Service) userSet(ctx context.Context, in UserSet) (Done, error) {
 	if in.First != nil {
 		p.First = *in.First
 	}
+	in.ParticularsSet.put(&p, in.Until != nil)
 	if err := s.checkPerson(p); err != nil {
-		return Done{}, err
+		return UserDone{}, err
+	}
+	warnings, err := s.checkNew(ctx, p, was)
+	if err != nil {
+		return UserDone{}, err
 	}
 	what := login.Change{PutPerson: &p}
 	if hash != "" {
 		what.SetPassword = &login.Password{Person: p.Name, Hash: hash}
 	}
-	return s.commit(ctx, change{event: "user.set", person: p.Name, kind: p.Kind, what: what, detail: personDetail(p, hash != "")})
+	done, err := s.commit(ctx, change{event: "user.set", person: p.Name, kind: p.Kind, what: what, detail: personDetail(p, hash != "")})
+	return UserDone{done, warnings}, err
 }
 
 func (s *Service) userSwitch(ctx context.Context, name string, disabled bool) (Done, error) {
@@ -256,6 +295,9 @@ func (s *Service) userShow(ctx context.Context, in PersonIn) (UserInfo, error) {
 	keys, err := s.Store.KeysOf(ctx, p.Name)
 	if err != nil {
 		return info, err
+	}
+	for _, t := range s.Gate.Tickets(p.Name) {
+		info.Tickets = append(info.Tickets, ticketInfo(t))
 	}
 	for _, k := range keys {
 		info.Keys = append(info.Keys, keyInfo(k))

@@ -81,6 +81,7 @@ type snapshot struct {
 	Relied   map[string]ExceptionUse `json:",omitempty"` // by exception
 	Drift    map[string]int16        `json:",omitempty"` // by token
 	Recovery map[string]uint16       `json:",omitempty"` // by token, codes that are used up
+	Tickets  map[string]int          `json:",omitempty"` // by ticket: how often somebody came with it
 }
 
 // Restore sets the state from a snapshot's bytes, before Replay and before LoadPerson.
@@ -108,6 +109,7 @@ func (g *Gate) Restore(state []byte) error {
 		g.windows.carry(c)
 	}
 	maps.Copy(g.books.uses, s.Relied)
+	maps.Copy(g.tickets.tries, s.Tickets)
 	for i := range s.Sessions {
 		g.sessions.put(&s.Sessions[i])
 	}
@@ -145,6 +147,9 @@ func (g *Gate) Replay(rec *audit.Record) error {
 		case effectRevoke:
 			g.windows.drop(x.ID)
 			continue
+		case effectTickets:
+			g.tickets.tried(x.ID, int(x.Value))
+			continue
 		}
 		if x.Set == effectUsed {
 			if err := g.replayUsed(x, g.now()); err != nil {
@@ -174,6 +179,7 @@ func (g *Gate) Apply(c Change) {
 	g.roster.apply(c)
 	g.vault.apply(c)
 	g.books.apply(c)
+	g.tickets.apply(c)
 }
 
 // Commit carries out an admin verb: the record with the sealed change first, then the change in the store, then in
@@ -260,6 +266,7 @@ func (g *Gate) Snapshot(write func(state []byte) error) error {
 	}
 	r.mu.RUnlock()
 	s.Carried, s.Relied = g.windows.carriedNow(g.now()), g.ExceptionUses()
+	s.Tickets = g.tickets.triesNow()
 	state, err := json.Marshal(s)
 	if err != nil {
 		return err
