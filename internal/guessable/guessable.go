@@ -29,14 +29,17 @@ const leastName = 3
 func Why(password string, names ...string) (string, error) {
 	typed := strings.ToLower(password)
 	bare := strip(typed)
+	rest := typed
 	for _, part := range parts(names) {
-		if rest := strip(strings.ReplaceAll(typed, part, "")); rest == "" && strings.Contains(typed, part) {
+		rest = strings.ReplaceAll(rest, part, "")
+	}
+	if rest != typed {
+		if rest = strip(rest); rest == "" {
 			return "is made of the person's name", nil
-		} else if strings.Contains(typed, part) {
-			// What is left of it may be common: alicepassword1.
-			if common, err := listed(rest); err != nil || common {
-				return "is the person's name beside one of the commonest passwords", err
-			}
+		}
+		// What is left of it may be common: alicepassword1.
+		if common, err := listed(rest); err != nil || common {
+			return "is the person's name beside one of the commonest passwords", err
 		}
 	}
 	common, err := listed(typed, bare)
@@ -46,7 +49,7 @@ func Why(password string, names ...string) (string, error) {
 	if common {
 		return "is one of the commonest, or one with something behind it", nil
 	}
-	if first, _ := utf8.DecodeRuneInString(typed); typed != "" && strings.Trim(typed, string(first)) == "" {
+	if first, _ := utf8.DecodeRuneInString(typed); first != utf8.RuneError && strings.Trim(typed, string(first)) == "" {
 		return "is one character again and again", nil
 	}
 	return "", nil
