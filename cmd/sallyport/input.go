@@ -81,8 +81,14 @@ func parseWhen(flag, s string, now time.Time) (time.Time, error) {
 // span is a flag for a length of time, in the words of the configuration: 90s, 15m, 12h, 30d.
 type span time.Duration
 
-func (s *span) String() string { return strict.Span(time.Duration(*s)) }
-func (s *span) Type() string   { return "span" }
+func (s *span) String() string {
+	if *s == 0 {
+		return ""
+	}
+	return strict.Span(time.Duration(*s))
+}
+
+func (s *span) Type() string { return "span" }
 
 func (s *span) Set(text string) error {
 	d, err := strict.ParseDuration(text)

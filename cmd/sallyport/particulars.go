@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -68,4 +70,56 @@ func (c *cli) warn(list []string) {
 	for _, w := range list {
 		fmt.Fprintf(c.stderr, "warning: %s\n", printable(w))
 	}
+}
+
+func (c *cli) userList() *cobra.Command {
+	var in admin.UserList
+	var kinds []string
+	var gaps bool
+	cmd := &cobra.Command{
+		Use: "list", Short: "List people", Args: cobra.NoArgs,
+		Long: `Lists people, all or those that the flags describe. With --gaps, lists what an auditor would ask about: people whom a rule is for and who
+have no active token or no password, tokens and keys never used, people who have not logged in for long, suppliers without company, sponsor
+or end, service and break-glass identities without an owner, those whose sponsor or owner has left, and contracts that are over. Groups
+that only a directory knows are not asked for.`,
+		Example: "  sallyport user list\n  sallyport user list --kind supplier,service --group network\n  sallyport user list --dormant 45d\n  sallyport user list --gaps\n" +
+			"  sallyport user list --json | jq -r .name",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			for _, k := range kinds {
+				in.Kinds = append(in.Kinds, login.PersonKind(k))
+			}
+			return c.with(cmd, func(caller admin.Caller) error {
+				if gaps {
+					return c.userGaps(cmd.Context(), caller, admin.GapsIn{Dormant: in.Dormant})
+				}
+				var people []admin.UserRow
+				if err := caller.Call(cmd.Context(), "user.list", in, &people); err != nil {
+					return err
+				}
+				return printList(c, people, []string{"NAME", "KIND", "GROUPS", "TOKENS", "KEYS", "UNTIL", "DISABLED", "LAST LOGIN"}, func(p admin.UserRow) []string {
+					return []string{p.Name, string(p.Kind), strings.Join(p.Groups, ","), fmt.Sprint(p.Tokens), fmt.Sprint(p.Keys), day(p.Until), yesNo(p.Disabled), day(p.Last)}
+				})
+			})
+		},
+	}
+	cmd.Flags().StringSliceVar(&kinds, "kind", nil, "only these `KIND`s: staff, supplier, service, break-glass")
+	cmd.Flags().StringVar(&in.Group, "group", "", "only people in this `GROUP`")
+	cmd.Flags().BoolVar(&in.Disabled, "disabled", false, "only those who are disabled")
+	cmd.Flags().Var((*span)(&in.Dormant), "dormant", "only those who were not let in for so `LONG`, for example 45d")
+	cmd.Flags().BoolVar(&gaps, "gaps", false, "list what is missing or out of use instead")
+	for _, other := range []string{"kind", "group", "disabled"} {
+		cmd.MarkFlagsMutuallyExclusive("gaps", other)
+	}
+	_ = cmd.RegisterFlagCompletionFunc("kind", cobra.FixedCompletions([]string{"staff", "supplier", "service", "break-glass"}, cobra.ShellCompDirectiveNoFileComp))
+	return cmd
+}
+
+func (c *cli) userGaps(ctx context.Context, caller admin.Caller, in admin.GapsIn) error {
+	var gaps []admin.Gap
+	if err := caller.Call(ctx, "user.gaps", in, &gaps); err != nil {
+		return err
+	}
+	return printList(c, gaps, []string{"NAME", "KIND", "GAP", "WHAT"}, func(g admin.Gap) []string {
+		return []string{g.Person, string(g.Kind), g.Gap, g.Text}
+	})
 }

@@ -231,23 +231,6 @@ func (c *cli) userShow() *cobra.Command {
 	}
 }
 
-func (c *cli) userList() *cobra.Command {
-	return &cobra.Command{
-		Use: "list", Short: "List all people", Args: cobra.NoArgs, Example: "  sallyport user list\n  sallyport user list --json | jq -r .name",
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return c.with(cmd, func(caller admin.Caller) error {
-				var people []admin.UserRow
-				if err := caller.Call(cmd.Context(), "user.list", admin.Empty{}, &people); err != nil {
-					return err
-				}
-				return printList(c, people, []string{"NAME", "KIND", "GROUPS", "TOKENS", "KEYS", "UNTIL", "DISABLED"}, func(p admin.UserRow) []string {
-					return []string{p.Name, string(p.Kind), strings.Join(p.Groups, ","), fmt.Sprint(p.Tokens), fmt.Sprint(p.Keys), day(p.Until), yesNo(p.Disabled)}
-				})
-			})
-		},
-	}
-}
-
 // printList prints one object a line, or a table.
 func printList[T any](c *cli, list []T, head []string, row func(T) []string) error {
 	if c.json {

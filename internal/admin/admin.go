@@ -81,6 +81,7 @@ type Store interface {
 	StockBySerial(ctx context.Context, serial string) (t login.StockToken, ok bool, err error)
 	KeysOf(ctx context.Context, person string) ([]login.Key, error)
 	PasswordHash(ctx context.Context, person string) (hash string, ok bool, err error)
+	WithPassword(ctx context.Context) (people map[string]bool, err error)
 	Exceptions(ctx context.Context, fn func(login.Exception) error) error // every version
 	TimedGrants(ctx context.Context, fn func(login.TimedGrant) error) error
 	Attestations(ctx context.Context, fn func(login.Attestation) error) error

@@ -56,13 +56,6 @@ type UserInfo struct {
 	Tickets  []TicketInfo `json:"tickets,omitempty"` // enrolment tickets that are open
 }
 
-// UserRow is a person in a list.
-type UserRow struct {
-	login.Person
-	Tokens int `json:"tokens"` // active ones
-	Keys   int `json:"keys"`
-}
-
 // MinPassword is the shortest password, in bytes, that a configuration can ask for.
 const MinPassword = 8
 
@@ -110,6 +103,7 @@ func (s *Service) userVerbs() {
 	Handle(s, "user.set", s.userSet)
 	Handle(s, "user.show", s.userShow)
 	Handle(s, "user.list", s.userList)
+	Handle(s, "user.gaps", s.userGaps)
 	Handle(s, "user.disable", func(ctx context.Context, in PersonIn) (Done, error) { return s.userSwitch(ctx, in.Name, true) })
 	Handle(s, "user.enable", func(ctx context.Context, in PersonIn) (Done, error) { return s.userSwitch(ctx, in.Name, false) })
 	s.passwordVerbs()
@@ -303,35 +297,6 @@ func (s *Service) userShow(ctx context.Context, in PersonIn) (UserInfo, error) {
 		info.Keys = append(info.Keys, keyInfo(k))
 	}
 	return info, nil
-}
-
-func (s *Service) userList(ctx context.Context, _ Empty) ([]UserRow, error) {
-	rows := []UserRow{}
-	at := make(map[string]int)
-	err := s.Store.People(ctx, func(p login.Person) error {
-		at[p.Name] = len(rows)
-		rows = append(rows, UserRow{Person: p})
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	err = s.Store.Tokens(ctx, func(t login.Token) error {
-		if i, ok := at[t.Person]; ok && t.State == login.TokenActive {
-			rows[i].Tokens++
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	err = s.Store.Keys(ctx, func(k login.Key) error {
-		if i, ok := at[k.Person]; ok {
-			rows[i].Keys++
-		}
-		return nil
-	})
-	return rows, err
 }
 
 // clip bounds a stranger's text before it is shown.

@@ -152,3 +152,66 @@ func TestPasswords(t *testing.T) {
 		t.Error("somebody who has not logged in changed a password")
 	}
 }
+
+// The gaps that an auditor would find are found, and people who cannot log in have none.
+func TestGaps(t *testing.T) {
+	d := newDesk(t)
+	gaps := func() map[string]string {
+		t.Helper()
+		var list []Gap
+		d.do("user.gaps", GapsIn{}, &list)
+		all := make(map[string]string)
+		for _, g := range list {
+			all[g.Person] = strings.TrimSpace(all[g.Person] + " " + g.Gap)
+		}
+		return all
+	}
+	want := func(what string, want map[string]string) {
+		t.Helper()
+		got := gaps()
+		for name := range got {
+			if _, known := want[name]; !known {
+				want[name] = ""
+			}
+		}
+		for name, w := range want {
+			if got[name] != w {
+				t.Errorf("%s: %s: %q, want %q", what, name, got[name], w)
+			}
+		}
+	}
+	d.do("user.add", UserAdd{Name: "alice", Groups: []string{"network"}, Password: "seven unlike words"}, nil)
+	d.do("user.add", UserAdd{Name: "bob"}, nil)
+	d.do("user.add", UserAdd{Name: "carol", Groups: []string{"network"}}, nil)
+	d.do("user.add", UserAdd{Name: "ext-smith", Kind: login.Supplier, Particulars: Particulars{Company: "c", Sponsor: "bob", Contract: date("2026-07-31")}}, nil)
+	d.do("user.add", UserAdd{Name: "robot", Kind: login.Service, Groups: []string{"network"}}, nil)
+	d.do("key.add", KeyAdd{Person: "alice", Line: keyLine}, nil)
+	var tok TokenEnrolled
+	d.do("token.enrol", TokenEnrol{Person: "alice", Params: otp.Default(), Active: true}, &tok)
+	want("at first", map[string]string{"alice": "token_unused key_unused", "carol": "no_token no_password", "robot": "lacks"})
+
+	d.login("alice", tok.ID)
+	d.restart()
+	want("alice was in", map[string]string{"alice": "key_unused", "carol": "no_token no_password", "robot": "lacks"})
+
+	d.do("user.remove", PersonIn{"bob"}, nil)
+	d.do("user.disable", PersonIn{"carol"}, nil)
+	far := time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)
+	d.do("user.set", UserSet{Name: "ext-smith", Until: &far}, nil)
+	d.clock = noon.AddDate(0, 0, 44)
+	want("after 44 days", map[string]string{"alice": "key_unused", "robot": "lacks", "ext-smith": "contract_ended answering_gone"})
+	d.clock = noon.AddDate(0, 0, 46)
+	d.restart()
+	want("after 46 days and a restart", map[string]string{
+		"alice": "dormant key_unused", "robot": "lacks dormant", "ext-smith": "contract_ended answering_gone dormant",
+	})
+	var rows []UserRow
+	d.do("user.list", UserList{Dormant: 45 * 24 * time.Hour, Kinds: []login.PersonKind{login.Staff}}, &rows)
+	if len(rows) != 1 || rows[0].Name != "alice" || !rows[0].Last.Equal(noon) {
+		t.Errorf("dormant staff: %+v", rows)
+	}
+	d.do("user.list", UserList{Disabled: true}, &rows)
+	if len(rows) != 1 || rows[0].Name != "carol" {
+		t.Errorf("disabled: %+v", rows)
+	}
+}

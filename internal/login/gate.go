@@ -369,6 +369,7 @@ func (g *Gate) conclude(a *Attempt, first firstResult, state Reason, used audit.
 	}
 	if reason == ReasonOK {
 		rec.Result = audit.Accept
+		g.roster.seen(judged, rec, now)
 	}
 	var opens *window
 	if relied(rec) {

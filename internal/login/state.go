@@ -82,6 +82,7 @@ type snapshot struct {
 	Drift    map[string]int16        `json:",omitempty"` // by token
 	Recovery map[string]uint16       `json:",omitempty"` // by token, codes that are used up
 	Tickets  map[string]int          `json:",omitempty"` // by ticket: how often somebody came with it
+	Uses     *keptUses               `json:",omitempty"`
 }
 
 // Restore sets the state from a snapshot's bytes, before Replay and before LoadPerson.
@@ -110,6 +111,7 @@ func (g *Gate) Restore(state []byte) error {
 	}
 	maps.Copy(g.books.uses, s.Relied)
 	maps.Copy(g.tickets.tries, s.Tickets)
+	g.roster.restoreUses(s.Uses)
 	for i := range s.Sessions {
 		g.sessions.put(&s.Sessions[i])
 	}
@@ -158,6 +160,9 @@ func (g *Gate) Replay(rec *audit.Record) error {
 			continue
 		}
 		g.roster.effect(rec.Person, x, samenessIn(rec), rec.Time)
+	}
+	if acceptedLogin(rec) {
+		g.roster.replaySeen(rec)
 	}
 	return nil
 }
@@ -264,6 +269,7 @@ func (g *Gate) Snapshot(write func(state []byte) error) error {
 		}
 		e.mu.Unlock()
 	}
+	s.Uses = r.keepUses()
 	r.mu.RUnlock()
 	s.Carried, s.Relied = g.windows.carriedNow(g.now()), g.ExceptionUses()
 	s.Tickets = g.tickets.triesNow()
