@@ -10,6 +10,7 @@ import (
 	"sallyport/internal/audit"
 	"sallyport/internal/guessable"
 	"sallyport/internal/login"
+	"sallyport/internal/roll"
 )
 
 // PersonIn names one person.
@@ -61,26 +62,30 @@ const MinPassword = 8
 
 var kinds = []login.PersonKind{login.Staff, login.Supplier, login.Service, login.BreakGlass}
 
-func (s *Service) checkPerson(p login.Person) error {
+// personChecks looks at each field of a person.
+func (s *Service) personChecks(p login.Person) (list []personCheck) {
+	bad := func(field, hint, format string, args ...any) {
+		list = append(list, personCheck{field, refuse(hint, format, args...)})
+	}
 	if firsts := s.Firsts(); p.First != "" && !slices.Contains(firsts, p.First) {
-		return refuse("one of those that the configuration has: "+strings.Join(firsts, ", "), "there is no first factor %q", clip(p.First))
+		bad(roll.First, "one of those that the configuration has: "+strings.Join(firsts, ", "), "there is no first factor %q", clip(p.First))
 	}
 	if !login.ValidName(p.Name) {
-		return refuse("lower-case letters, digits, dot, hyphen and underscore, beginning with a letter or digit, at most 64",
+		bad(roll.Name, "lower-case letters, digits, dot, hyphen and underscore, beginning with a letter or digit, at most 64",
 			"%q cannot be a person's name", clip(p.Name))
 	}
 	if !slices.Contains(kinds, p.Kind) {
-		return refuse("staff, supplier, service or break-glass", "%q is not a kind of person", clip(string(p.Kind)))
+		bad(roll.Kind, "staff, supplier, service or break-glass", "%q is not a kind of person", clip(string(p.Kind)))
 	}
 	for _, g := range p.Groups {
 		if !login.ValidName(g) {
-			return refuse("lower-case letters, digits, dot, hyphen and underscore", "%q cannot be a group's name", clip(g))
+			bad(roll.Groups, "lower-case letters, digits, dot, hyphen and underscore", "%q cannot be a group's name", clip(g))
 		}
 	}
 	if !p.From.IsZero() && !p.Until.IsZero() && !p.From.Before(p.Until) {
-		return refuse("", "%s would end (%s) before beginning (%s)", p.Name, p.Until.Format(time.RFC3339), p.From.Format(time.RFC3339))
+		bad(roll.Until, "", "%s would end (%s) before beginning (%s)", p.Name, p.Until.Format(time.RFC3339), p.From.Format(time.RFC3339))
 	}
-	return nil
+	return list
 }
 
 func (s *Service) hash(p login.Person, password string) (string, error) {
@@ -107,6 +112,7 @@ func (s *Service) userVerbs() {
 	Handle(s, "user.disable", func(ctx context.Context, in PersonIn) (Done, error) { return s.userSwitch(ctx, in.Name, true) })
 	Handle(s, "user.enable", func(ctx context.Context, in PersonIn) (Done, error) { return s.userSwitch(ctx, in.Name, false) })
 	s.passwordVerbs()
+	s.batchVerbs()
 	Handle(s, "user.unlock", s.userUnlock)
 	Handle(s, "user.remove", s.userRemove)
 }
