@@ -114,6 +114,8 @@ type app struct {
 	killSSH func(id, why string) bool // set by who serves SSH, before it does
 	serving *radiusd.Server           // set by who serves RADIUS, before it does; nil: nobody does
 
+	syncing sync.Mutex // held while people follow a directory
+
 	mu     sync.Mutex
 	cfg    *config.Config          // guarded by mu, once the app serves
 	system map[string]login.System // guarded by mu
@@ -203,6 +205,7 @@ func openApp(ctx context.Context, cfg *config.Config, logger *slog.Logger, now f
 		Operator: a.operator, FourEyes: a.fourEyes, Examine: a.examine, Directory: a.directoryGroups, Targets: targets{a}, Alerts: a.alerts, People: a.peopleRules,
 	})
 	a.proofVerbs()
+	a.peopleVerbs()
 	return a, nil
 }
 

@@ -38,7 +38,7 @@ func (c *cli) say(v any, format string, args ...any) error {
 
 func (c *cli) userCommand() *cobra.Command {
 	return noun("user", "People at the gateway",
-		c.userAdd(), c.userSet(), c.userShow(), c.userList(), c.userPassword(), c.userImport(), c.userExport(),
+		c.userAdd(), c.userSet(), c.userShow(), c.userList(), c.userPassword(), c.userImport(), c.userExport(), c.userSync(),
 		c.userVerb("disable", "Refuse a person from now on", "disabled"),
 		c.userVerb("enable", "Let a disabled person in again", "enabled"),
 		c.userVerb("unlock", "Forget a person's failed attempts", "unlocked"),

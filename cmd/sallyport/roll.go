@@ -18,16 +18,16 @@ import (
 
 // Imported is what an import, or a look at a directory, came to.
 type Imported struct {
-	List    string         `json:"list"` // SHA-256 of the file, or the directory
-	Joiners []string       `json:"joiners"`
-	Movers  []Moved        `json:"movers"`
-	Leavers []string       `json:"leavers"`
-	Same    int            `json:"unchanged"`
-	Applied bool           `json:"applied"`
-	Records []uint64       `json:"records"`
-	Ended   []EndedBy      `json:"ended,omitempty"`
-	Notes   []string       `json:"notes,omitempty"`
-	gone    []login.Person // Leavers, for the table
+	List    string            `json:"list"` // SHA-256 of the file, or the directory
+	Joiners []string          `json:"joiners"`
+	Movers  []Moved           `json:"movers"`
+	Leavers []string          `json:"leavers"`
+	Same    int               `json:"unchanged"`
+	Applied bool              `json:"applied"`
+	Records []uint64          `json:"records"`
+	Ended   []EndedBy         `json:"ended,omitempty"`
+	Notes   []string          `json:"notes,omitempty"`
+	how     map[string]string // kind and groups of who joins and leaves, for the table
 }
 
 // EndedBy is a session that ended since its person left.
@@ -40,15 +40,17 @@ type Moved struct {
 }
 
 func importedOf(plan *roll.Plan, list string) Imported {
-	out := Imported{List: list, Joiners: []string{}, Movers: []Moved{}, Leavers: []string{}, Records: []uint64{}, Same: plan.Same, gone: plan.Leavers}
+	out := Imported{List: list, Joiners: []string{}, Movers: []Moved{}, Leavers: []string{}, Records: []uint64{}, Same: plan.Same, how: make(map[string]string)}
 	for _, c := range plan.Joiners {
 		out.Joiners = append(out.Joiners, c.Is.Name)
+		out.how[c.Is.Name] = strings.TrimSpace(string(c.Is.Kind) + " " + strings.Join(c.Is.Groups, ","))
 	}
 	for _, c := range plan.Movers {
 		out.Movers = append(out.Movers, Moved{c.Is.Name, roll.Compare(c.Was, c.Is)})
 	}
 	for _, p := range plan.Leavers {
 		out.Leavers = append(out.Leavers, p.Name)
+		out.how[p.Name] = strings.TrimSpace(string(p.Kind) + " " + strings.Join(p.Groups, ","))
 	}
 	return out
 }
@@ -163,7 +165,7 @@ func (c *cli) importPeople(ctx context.Context, caller admin.Caller, name string
 	}
 	out := importedOf(plan, sum)
 	if !c.json {
-		if err := c.showPlan(plan, out); err != nil {
+		if err := c.showImported(out); err != nil {
 			return err
 		}
 	}
@@ -171,7 +173,7 @@ func (c *cli) importPeople(ctx context.Context, caller admin.Caller, name string
 	switch {
 	case o.dryRun:
 		return c.sayImported(out, "nothing was changed: --dry-run")
-	case plan.Drastic() && !o.yes:
+	case plan.Drastic(0) && !o.yes:
 		if c.json {
 			if err := c.printJSON(out); err != nil {
 				return err
@@ -250,12 +252,12 @@ func (c *cli) applyBatches(ctx context.Context, caller admin.Caller, batches []r
 	return nil
 }
 
-// showPlan shows what would be done, the beginning of it where it is long.
-func (c *cli) showPlan(plan *roll.Plan, out Imported) error {
+// showImported shows what would be done, the beginning of it where it is long.
+func (c *cli) showImported(out Imported) error {
 	var rows [][]string
 	add := func(what, name, how string) { rows = append(rows, []string{what, name, how}) }
-	for _, change := range plan.Joiners {
-		add("joins", change.Is.Name, strings.TrimSpace(string(change.Is.Kind)+" "+strings.Join(change.Is.Groups, ",")))
+	for _, name := range out.Joiners {
+		add("joins", name, out.how[name])
 	}
 	for _, m := range out.Movers {
 		var how []string
@@ -264,8 +266,8 @@ func (c *cli) showPlan(plan *roll.Plan, out Imported) error {
 		}
 		add("moves", m.Name, strings.Join(how, "; "))
 	}
-	for _, p := range out.gone {
-		add("leaves", p.Name, strings.TrimSpace(string(p.Kind)+" "+strings.Join(p.Groups, ",")))
+	for _, name := range out.Leavers {
+		add("leaves", name, out.how[name])
 	}
 	if len(rows) == 0 {
 		return nil

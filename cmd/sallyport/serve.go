@@ -351,6 +351,7 @@ func (g *gateway) run(ctx context.Context, o serveOptions) error {
 	work.Go(func() error { return g.upkeep(workCtx, o.hup) })
 	work.Go(func() error { return g.sweep(workCtx) })
 	work.Go(func() error { return g.forward(workCtx) })
+	work.Go(func() error { return g.followDirectory(workCtx) })
 	work.Go(func() error { return g.tendRegister(workCtx) })
 	work.Go(func() error { return g.tendClock(workCtx) })
 	work.Go(func() error { return g.publisher.Run(workCtx) })

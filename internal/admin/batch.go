@@ -44,6 +44,11 @@ const EventLeaver = "user.leaver"
 
 func (s *Service) batchVerbs() { Handle(s, "user.batch", s.userBatch) }
 
+// Batch carries out one part of a list of people, for who has made the list in this process.
+func (s *Service) Batch(ctx context.Context, in UserBatch) (UserBatchDone, error) {
+	return s.userBatch(ctx, in)
+}
+
 func (s *Service) userBatch(ctx context.Context, in UserBatch) (UserBatchDone, error) {
 	began := s.Now()
 	out, left, err := s.takeBatch(ctx, in)

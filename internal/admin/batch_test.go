@@ -93,7 +93,7 @@ func TestLeavers(t *testing.T) {
 	}
 	d.do("user.add", UserAdd{Name: "robot", Kind: login.Service}, nil)
 	plan, _ := d.planOf("name,disabled\nalice,no\nbob,yes\n", true)
-	if plan.Leaving() != 2 || !plan.Drastic() {
+	if plan.Leaving() != 2 || !plan.Drastic(0) {
 		t.Fatalf("%+v", plan)
 	}
 	var done UserBatchDone

@@ -121,6 +121,7 @@ type LDAP struct {
 	ServerName string // in the certificates; empty: the URL's
 	Timeout    time.Duration
 	AtOnce     int
+	Sync       *Sync // nil: people are added and changed by hand
 }
 
 // Upstream is a RADIUS server that checks passwords.

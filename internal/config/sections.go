@@ -191,6 +191,7 @@ func ldap(b *strict.Block) *LDAP {
 	l.Timeout = b.Span("timeout", 4*time.Second, 100*time.Millisecond, time.Minute)
 	l.AtOnce = b.Number("at_once", 32, 1, 1024)
 	l.Secret = b.Secret("secret", b.Has("bind_dn"))
+	l.Sync = sync(b.Block("sync"))
 	if !b.Given {
 		return nil
 	}

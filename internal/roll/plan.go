@@ -135,8 +135,11 @@ func (p *Plan) Leaving() int {
 // MaxLeaving is the share of people, in per cent, whose leaving at once is taken for a mistake.
 const MaxLeaving = 10
 
-// Drastic tells whether more leave than can be meant.
-func (p *Plan) Drastic() bool { return p.Leaving()*100 > p.Active*MaxLeaving }
+// Drastic tells whether more leave than can be meant: more than so many, and than MaxLeaving.
+func (p *Plan) Drastic(few int) bool {
+	n := p.Leaving()
+	return n > few && n*100 > p.Active*MaxLeaving
+}
 
 // Batch is what is done in one change and one record.
 type Batch struct {

@@ -93,7 +93,7 @@ func TestMake(t *testing.T) {
 	if p.Total != 0 || len(plan.Joiners) != 2 || plan.Joiners[0].Is.Name != "yves" || len(plan.Movers) != 2 || plan.Same != 0 {
 		t.Errorf("%+v, %+v", plan, p.List)
 	}
-	if len(plan.Leavers) != 1 || plan.Leavers[0].Name != "bob" || plan.Active != 3 || !plan.Drastic() {
+	if len(plan.Leavers) != 1 || plan.Leavers[0].Name != "bob" || plan.Active != 3 || !plan.Drastic(0) || plan.Drastic(1) {
 		t.Errorf("leavers %+v of %d", plan.Leavers, plan.Active)
 	}
 	alice, ext := plan.Movers[0].Is, plan.Movers[1].Is
@@ -103,7 +103,7 @@ func TestMake(t *testing.T) {
 	if got := Describe(plan.Movers[0].Was, alice); got != "alice; groups network -> vpn" {
 		t.Error(got)
 	}
-	if plan = Make(people(), rows, Options{}, new(Problems)); len(plan.Leavers) != 0 || plan.Drastic() {
+	if plan = Make(people(), rows, Options{}, new(Problems)); len(plan.Leavers) != 0 || plan.Drastic(0) {
 		t.Errorf("a list that is not whole: %+v", plan.Leavers)
 	}
 	if _ = Make(nil, append(rows, rows[0]), Options{}, p); p.Total == 0 {

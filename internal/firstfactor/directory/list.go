@@ -45,6 +45,14 @@ type ListOptions struct {
 	Groups []string // names (cn) or DNs of groups to look for
 }
 
+// CheckFilter tells what is wrong with a filter of ListOptions.
+func CheckFilter(filter string) error {
+	if _, err := ldap.CompileFilter(filter); err != nil || !oneFilter(filter) {
+		return fmt.Errorf("%s: want one filter in one pair of brackets", filter)
+	}
+	return nil
+}
+
 // List reads everybody that the filter finds below Options.Base. It is all of them, or an error: one page that fails, a bound of the
 // server's, a group that is not there.
 func (d *Directory) List(ctx context.Context, o ListOptions) ([]Listed, error) {
