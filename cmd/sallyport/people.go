@@ -216,6 +216,7 @@ func (c *cli) userShow() *cobra.Command {
 					{"password", map[bool]string{true: "set", false: "not set"}[u.Password]},
 				}
 				rows = append(rows, particularRows(u.Person)...)
+				rows = append(rows, []string{"last login", cmp.Or(day(u.Last), "never")})
 				for _, t := range u.Tickets {
 					rows = append(rows, []string{"ticket", fmt.Sprintf("%s until %s", t.ID, day(t.Until))})
 				}
@@ -352,12 +353,12 @@ func (c *cli) tokenList() *cobra.Command {
 				if err := caller.Call(cmd.Context(), "token.list", admin.TokenList{Person: first(args)}, &tokens); err != nil {
 					return err
 				}
-				return printList(c, tokens, []string{"TOKEN", "PERSON", "TYPE", "ALGORITHM", "DIGITS", "PERIOD", "STATE", "CREATED", "LABEL", "SERIAL"}, func(t admin.TokenInfo) []string {
+				return printList(c, tokens, []string{"TOKEN", "PERSON", "TYPE", "ALGORITHM", "DIGITS", "PERIOD", "STATE", "CREATED", "LAST USED", "LABEL", "SERIAL"}, func(t admin.TokenInfo) []string {
 					period := ""
 					if t.Period > 0 {
 						period = fmt.Sprint(t.Period) + " s"
 					}
-					return []string{t.ID, t.Person, string(t.Type), string(t.Algorithm), fmt.Sprint(t.Digits), period, string(t.State), day(t.Created), t.Label, t.Serial}
+					return []string{t.ID, t.Person, string(t.Type), string(t.Algorithm), fmt.Sprint(t.Digits), period, string(t.State), day(t.Created), day(t.Used), t.Label, t.Serial}
 				})
 			})
 		},
@@ -427,8 +428,8 @@ func (c *cli) keyList() *cobra.Command {
 				if err := caller.Call(cmd.Context(), "key.list", admin.TokenList{Person: first(args)}, &keys); err != nil {
 					return err
 				}
-				return printList(c, keys, []string{"PERSON", "TYPE", "FINGERPRINT", "ADDED", "COMMENT"}, func(k admin.KeyInfo) []string {
-					return []string{k.Person, k.Type, k.Fingerprint, day(k.Created), k.Comment}
+				return printList(c, keys, []string{"PERSON", "TYPE", "FINGERPRINT", "ADDED", "LAST USED", "COMMENT"}, func(k admin.KeyInfo) []string {
+					return []string{k.Person, k.Type, k.Fingerprint, day(k.Created), day(k.Used), k.Comment}
 				})
 			})
 		},

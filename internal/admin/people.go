@@ -54,6 +54,7 @@ type UserInfo struct {
 	Password bool         `json:"password"` // whether one is set
 	Tokens   []TokenInfo  `json:"tokens"`
 	Keys     []KeyInfo    `json:"keys"`
+	Last     time.Time    `json:"last_login,omitzero"`
 	Tickets  []TicketInfo `json:"tickets,omitempty"` // enrolment tickets that are open
 }
 
@@ -281,7 +282,7 @@ func (s *Service) userShow(ctx context.Context, in PersonIn) (UserInfo, error) {
 	if err != nil {
 		return UserInfo{}, err
 	}
-	info := UserInfo{Person: p, Tokens: []TokenInfo{}, Keys: []KeyInfo{}}
+	info := UserInfo{Person: p, Last: s.Gate.LastLogin(p.Name), Tokens: []TokenInfo{}, Keys: []KeyInfo{}}
 	if _, info.Password, err = s.Store.PasswordHash(ctx, p.Name); err != nil {
 		return info, err
 	}
@@ -290,7 +291,7 @@ func (s *Service) userShow(ctx context.Context, in PersonIn) (UserInfo, error) {
 		return info, err
 	}
 	for _, t := range tokens {
-		info.Tokens = append(info.Tokens, tokenInfo(t))
+		info.Tokens = append(info.Tokens, s.usedToken(t))
 	}
 	keys, err := s.Store.KeysOf(ctx, p.Name)
 	if err != nil {
@@ -300,7 +301,9 @@ func (s *Service) userShow(ctx context.Context, in PersonIn) (UserInfo, error) {
 		info.Tickets = append(info.Tickets, ticketInfo(t))
 	}
 	for _, k := range keys {
-		info.Keys = append(info.Keys, keyInfo(k))
+		k := keyInfo(k)
+		k.Used = s.Gate.KeyUsed(k.Fingerprint)
+		info.Keys = append(info.Keys, k)
 	}
 	return info, nil
 }

@@ -41,6 +41,7 @@ type TokenInfo struct {
 	Serial    string           `json:"serial,omitempty"` // of a hardware token
 	Maker     string           `json:"maker,omitempty"`
 	Until     time.Time        `json:"until,omitzero"`
+	Used      time.Time        `json:"last_used,omitzero"` // when a login was last accepted by it; of lists
 }
 
 func tokenInfo(t login.Token) TokenInfo {
@@ -49,6 +50,13 @@ func tokenInfo(t login.Token) TokenInfo {
 		Digits: t.Params.Digits, Period: t.Params.Period, State: t.State, Created: t.Created,
 		Serial: t.Serial, Maker: t.Maker, Until: t.Until,
 	}
+}
+
+// usedToken is tokenInfo with when it was used last.
+func (s *Service) usedToken(t login.Token) TokenInfo {
+	info := tokenInfo(t)
+	info.Used = s.Gate.TokenUsed(t.Person, t.ID)
+	return info
 }
 
 // TokenConfirm is the input of token.confirm.
@@ -218,7 +226,7 @@ func (s *Service) tokenList(ctx context.Context, in TokenList) ([]TokenInfo, err
 	list := []TokenInfo{}
 	if in.Person == "" {
 		err := s.Store.Tokens(ctx, func(t login.Token) error {
-			list = append(list, tokenInfo(t))
+			list = append(list, s.usedToken(t))
 			return nil
 		})
 		return list, err
@@ -229,7 +237,7 @@ func (s *Service) tokenList(ctx context.Context, in TokenList) ([]TokenInfo, err
 	}
 	tokens, err := s.Store.TokensOf(ctx, p.Name)
 	for _, t := range tokens {
-		list = append(list, tokenInfo(t))
+		list = append(list, s.usedToken(t))
 	}
 	return list, err
 }
