@@ -261,6 +261,11 @@ func (s *Service) enrolling(ctx context.Context, e login.Enrolment) (login.Perso
 	if err != nil {
 		return p, login.Ticket{}, err
 	}
+	switch st := s.Gate.Standing(p.Name); st.Reason {
+	case login.ReasonOK, login.ReasonLocked, login.ReasonLockedHard: // others may lock him by their guesses; he has proved who he is
+	default:
+		return p, login.Ticket{}, refuse("", "%s may not log in any more: %s", p.Name, st.Text)
+	}
 	t, open := s.Gate.Ticket(e.Ticket)
 	if !open || t.Person != p.Name {
 		return p, t, refuse("", "ticket %s was used or revoked meanwhile", e.Ticket)
