@@ -1,6 +1,7 @@
 package sshgw
 
 import (
+	"cmp"
 	"crypto/rsa"
 	"errors"
 	"fmt"
@@ -62,6 +63,7 @@ type auth struct {
 
 	unanswerable bool
 	grant        login.Grant
+	enrolment    login.Enrolment // of somebody who came with a ticket: he has no grant
 }
 
 // login runs the handshake under the grace time.
@@ -84,7 +86,7 @@ func (c *conn) login() (newChannels, globalRequests, dropReason) {
 	if err != nil {
 		return nil, nil, c.whyNot(err)
 	}
-	if !c.auth.grant.Valid() {
+	if c.auth.grant.Valid() == c.auth.enrolment.Valid() {
 		// Cannot be: only ask lets the handshake end well. But nobody gets further without a receipt.
 		return nil, nil, dropUnanswerable
 	}
@@ -94,10 +96,11 @@ func (c *conn) login() (newChannels, globalRequests, dropReason) {
 		return nil, nil, dropNoAuth
 	}
 	c.ssh, c.grant, c.link, c.proved = sc, c.auth.grant, c.auth.link, c.auth.key
+	c.enrolment, c.since = c.auth.enrolment, c.srv.now()
 	if c.link != nil {
 		c.link.ssh = sc
 	}
-	c.log = c.log.With("person", c.grant.Person, "attempt", c.grant.Attempt)
+	c.log = c.log.With("person", cmp.Or(c.grant.Person, c.enrolment.Person), "attempt", cmp.Or(c.grant.Attempt, c.enrolment.Attempt))
 	return chans, requests, ""
 }
 
@@ -207,6 +210,9 @@ func (c *conn) ask(m ssh.ConnMetadata, challenge ssh.KeyboardInteractiveChalleng
 		return nil, err
 	}
 	c.auth.asked = true
+	if c.enrols(m.User()) {
+		return nil, c.redeem(m, challenge)
+	}
 	password, code, err := c.prompt(challenge)
 	if err != nil {
 		// The client went away or cancelled. Nothing was tried.

@@ -67,6 +67,9 @@ type conn struct {
 	grant  login.Grant
 	proved proof // the key that was proved; zero: none
 	link   *link // to the target that the user name named; nil: it named none
+	// enrolment is that of somebody who came with a ticket, instead of grant.
+	enrolment login.Enrolment
+	since     time.Time // of the login
 
 	mu       sync.Mutex
 	why      login.Reason // how the connection ended; empty: it lives
@@ -75,6 +78,7 @@ type conn struct {
 	sessions map[*session]struct{}
 	unused   *time.Timer
 	live     bool // logged in and serving
+	enrolled bool // the one session of an enrolment was opened
 }
 
 func newConn(s *Server, set *settings, raw net.Conn, source netip.AddrPort) *conn {
@@ -320,6 +324,10 @@ func (c *conn) keepalive() {
 // open answers one channel opening. Refusals are made here, one after the other, so that a flood of openings is slowed
 // by its own records.
 func (c *conn) open(nc ssh.NewChannel) {
+	if c.enrolment.Valid() {
+		c.openEnrolment(nc)
+		return
+	}
 	switch kind := nc.ChannelType(); kind {
 	case "direct-tcpip", "session":
 		serve := c.openTCP
@@ -378,7 +386,11 @@ func (c *conn) recordRefusal(kind string, why login.Reason, a login.Attempt) boo
 func (c *conn) recordRefusalOf(by login.Grant, kind string, why login.Reason, a login.Attempt) bool {
 	c.srv.meter.Refused(kind, why)
 	a.Detail = append(a.Detail, login.Detail{Key: "request", Value: kind})
-	if !c.note(login.Event{Event: "access", Result: login.Reject, Reason: why, Attempt: a, Grant: &by}) {
+	ev := login.Event{Event: "access", Result: login.Reject, Reason: why, Attempt: a, Grant: &by}
+	if c.enrolment.Valid() {
+		ev.Attempt.ID, ev.Attempt.Name, ev.Grant = c.enrolment.Attempt, c.enrolment.Person, nil
+	}
+	if !c.note(ev) {
 		return false
 	}
 	return c.countRefusal()

@@ -33,6 +33,10 @@ func (c *conn) front(nc ssh.NewChannel) {
 		c.issue(ch, requests, &start)
 		return
 	}
+	if start.Kind == "exec" && start.Command == passwdCommand {
+		c.passwd(ch, requests, &start)
+		return
+	}
 	sentence := ""
 	if c.recordRefusal(start.Kind, login.ReasonCapability, login.Attempt{}) {
 		sentence = c.howTo()
@@ -43,7 +47,7 @@ func (c *conn) front(nc ssh.NewChannel) {
 // howTo is the sentence for a person who asked for a session and named no target.
 func (c *conn) howTo() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "Name the target that you want to reach:\n\n    ssh %[1]s@TARGET@GATEWAY\n    ssh -J %[1]s@GATEWAY ACCOUNT@TARGET\n    ssh -t %[1]s@GATEWAY          shows a menu\n    ssh %[1]s@GATEWAY cert        prints a certificate for your key, where a rule gives one\n\n", c.grant.Person)
+	fmt.Fprintf(&b, "Name the target that you want to reach:\n\n    ssh %[1]s@TARGET@GATEWAY\n    ssh -J %[1]s@GATEWAY ACCOUNT@TARGET\n    ssh -t %[1]s@GATEWAY          shows a menu\n    ssh %[1]s@GATEWAY cert        prints a certificate for your key, where a rule gives one\n    ssh -t %[1]s@GATEWAY passwd   changes your password, where it is kept here\n\n", c.grant.Person)
 	var names []string
 	for _, t := range c.permittedTargets() {
 		names = append(names, t.Name)

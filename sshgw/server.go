@@ -81,6 +81,8 @@ type Options struct {
 	HostCA, UserCA *outbound.CA
 	// LoginCA signs the certificates by which people come to the gateway again. Nil: none are issued.
 	LoginCA *outbound.CA
+	// Desk is what people may change of themselves. Nil: nothing.
+	Desk Desk
 	// LastUse tells when somebody was last at each target, for the menu. Nil: nobody knows.
 	LastUse func(ctx context.Context, person string) map[string]time.Time
 }
@@ -107,6 +109,7 @@ type Server struct {
 	lastUse   func(ctx context.Context, person string) map[string]time.Time
 
 	asking askers
+	desk   Desk
 
 	unresolved chan struct{} // places for connections of load balancers that have not said for whom they are
 
@@ -127,7 +130,7 @@ func NewServer(o Options) *Server {
 		unresolved: make(chan struct{}, maxUnresolved),
 		asking:     askers{by: make(map[askerKey]chan struct{})},
 	}
-	s.vault, s.hostCA, s.userCA, s.loginCA, s.lastUse = o.Vault, o.HostCA, o.UserCA, o.LoginCA, o.LastUse
+	s.vault, s.hostCA, s.userCA, s.loginCA, s.lastUse, s.desk = o.Vault, o.HostCA, o.UserCA, o.LoginCA, o.LastUse, o.Desk
 	if s.vault == nil {
 		s.vault = noVault{}
 	}

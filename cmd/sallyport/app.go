@@ -118,6 +118,8 @@ type app struct {
 	killSSH func(id, why string) bool // set by who serves SSH, before it does
 	serving *radiusd.Server           // set by who serves RADIUS, before it does; nil: nobody does
 
+	syncing sync.Mutex // held while people follow a directory
+
 	mu     sync.Mutex
 	cfg    *config.Config          // guarded by mu, once the app serves
 	system map[string]login.System // guarded by mu
@@ -204,10 +206,11 @@ func openApp(ctx context.Context, cfg *config.Config, logger *slog.Logger, now f
 		},
 		Seal:   func(change []byte) []byte { return a.ring.Seal(changePurpose, "", change) },
 		System: a.findSystem, End: a.endSession, Change: a.change, Firsts: a.firsts,
-		Operator: a.operator, FourEyes: a.fourEyes, Examine: a.examine, Directory: a.directoryGroups, Targets: targets{a}, Alerts: a.alerts,
+		Operator: a.operator, FourEyes: a.fourEyes, Examine: a.examine, Directory: a.directoryGroups, Targets: targets{a}, Alerts: a.alerts, People: a.peopleRules,
 	})
 	a.proofVerbs()
 	a.reportVerbs()
+	a.peopleVerbs()
 	return a, nil
 }
 
@@ -319,6 +322,12 @@ func (a *app) loadRoster(ctx context.Context) error {
 	}
 	if err := a.store.TimedGrants(ctx, func(x login.TimedGrant) error {
 		a.gate.Apply(login.Change{PutGrant: &x})
+		return nil
+	}); err != nil {
+		return err
+	}
+	if err := a.store.Tickets(ctx, func(x login.Ticket) error {
+		a.gate.Apply(login.Change{PutTicket: &x})
 		return nil
 	}); err != nil {
 		return err

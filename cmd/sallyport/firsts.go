@@ -275,7 +275,7 @@ func checkFirsts(cfg *config.Config) error {
 		if err == nil {
 			var d *directory.Directory
 			if d, err = openDirectory(l, ca, slog.New(slog.DiscardHandler)); err == nil {
-				err = d.Close()
+				err = errors.Join(d.Close(), checkSync(l.Sync))
 			}
 		}
 		errs = append(errs, err)

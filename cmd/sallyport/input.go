@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/term"
+
+	"sallyport/internal/config/strict"
 )
 
 // maxSecretInput bounds what is read of a secret from standard input.
@@ -74,4 +76,22 @@ func parseWhen(flag, s string, now time.Time) (time.Time, error) {
 		return now.Add(-d).UTC(), nil
 	}
 	return time.Time{}, usageError{hintf("2026-06-30, 2026-06-30T09:00:00Z, or 24h for a day ago", "--%s %q is no time", flag, s)}
+}
+
+// span is a flag for a length of time, in the words of the configuration: 90s, 15m, 12h, 30d.
+type span time.Duration
+
+func (s *span) String() string {
+	if *s == 0 {
+		return ""
+	}
+	return strict.Span(time.Duration(*s))
+}
+
+func (s *span) Type() string { return "span" }
+
+func (s *span) Set(text string) error {
+	d, err := strict.ParseDuration(text)
+	*s = span(d)
+	return err
 }

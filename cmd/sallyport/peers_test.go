@@ -168,6 +168,9 @@ func answersTCP(address string) bool {
 	return true
 }
 
+// Who may change the directory.
+const ldapRoot, ldapRootPW = "cn=root,dc=example,dc=org", "root-of-the-directory"
+
 // startSlapd starts OpenLDAP over TLS with people, each in the group network.
 func startSlapd(t testing.TB, a *authority, passwords map[string]string) (url string, slapd *other) {
 	t.Helper()
@@ -176,11 +179,11 @@ func startSlapd(t testing.TB, a *authority, passwords map[string]string) (url st
 	cert, key := a.issue("ldap.example.org")
 	config := filepath.Join(dir, "slapd.conf")
 	var c strings.Builder
-	for _, schema := range []string{"core", "cosine", "inetorgperson"} {
+	for _, schema := range []string{"core", "cosine", "inetorgperson", "nis"} {
 		fmt.Fprintf(&c, "include /etc/ldap/schema/%s.schema\n", schema)
 	}
 	fmt.Fprintf(&c, "pidfile %[1]s/pid\nmodulepath /usr/lib/ldap\nmoduleload back_mdb\nTLSCertificateFile %[2]s\nTLSCertificateKeyFile %[3]s\n", dir, cert, key)
-	fmt.Fprintf(&c, "database mdb\nsuffix dc=example,dc=org\ndirectory %s\nmaxsize 33554432\n", dir)
+	fmt.Fprintf(&c, "database mdb\nsuffix dc=example,dc=org\nrootdn %s\nrootpw %s\ndirectory %s\nmaxsize 33554432\n", ldapRoot, ldapRootPW, dir)
 	c.WriteString("access to attrs=userPassword by anonymous auth by * none\naccess to * by * read\n")
 	data := "dn: dc=example,dc=org\nobjectClass: dcObject\nobjectClass: organization\no: x\ndc: example\n"
 	members := ""

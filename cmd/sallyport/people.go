@@ -38,7 +38,7 @@ func (c *cli) say(v any, format string, args ...any) error {
 
 func (c *cli) userCommand() *cobra.Command {
 	return noun("user", "People at the gateway",
-		c.userAdd(), c.userSet(), c.userShow(), c.userList(),
+		c.userAdd(), c.userSet(), c.userShow(), c.userList(), c.userPassword(), c.userImport(), c.userExport(), c.userSync(),
 		c.userVerb("disable", "Refuse a person from now on", "disabled"),
 		c.userVerb("enable", "Let a disabled person in again", "enabled"),
 		c.userVerb("unlock", "Forget a person's failed attempts", "unlocked"),
@@ -54,6 +54,7 @@ type personFlags struct {
 	from, until   string
 	password      bool
 	passwordStdin bool
+	particulars
 }
 
 func (f *personFlags) add(cmd *cobra.Command) {
@@ -64,6 +65,7 @@ func (f *personFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.until, "until", "", "active until this `TIME`")
 	cmd.Flags().BoolVar(&f.passwordStdin, "password-stdin", false, "take the password from standard input")
 	cmd.Flags().BoolVar(&f.password, "password", false, "ask for a password at the terminal")
+	f.particulars.add(cmd)
 	cmd.MarkFlagsMutuallyExclusive("password", "password-stdin")
 	_ = cmd.RegisterFlagCompletionFunc("first-factor", cobra.FixedCompletions([]string{"local", "ldap", "radius"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("kind", cobra.FixedCompletions([]string{"staff", "supplier", "service", "break-glass"}, cobra.ShellCompDirectiveNoFileComp))
@@ -74,6 +76,9 @@ func (f *personFlags) read(c *cli) (password string, from, until time.Time, err 
 		return
 	}
 	if until, err = parseWhen("until", f.until, time.Now()); err != nil {
+		return
+	}
+	if err = f.particulars.check(); err != nil {
 		return
 	}
 	switch {
@@ -98,18 +103,19 @@ func (c *cli) userAdd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "add NAME", Short: "Add a person", Args: cobra.ExactArgs(1),
 		Example: `  printf %s "$PW" | sallyport user add alice --group network --password-stdin
-  sallyport user add ext-jones --kind supplier --until 2026-12-31 --password`,
+  sallyport user add ext-jones --kind supplier --company "Pumps Ltd" --sponsor alice --contract-end 2026-12-31 --password`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			password, from, until, err := f.read(c)
 			if err != nil {
 				return err
 			}
 			return c.with(cmd, func(caller admin.Caller) error {
-				var done admin.Done
-				in := admin.UserAdd{Name: args[0], Kind: login.PersonKind(f.kind), Groups: f.groups, From: from, Until: until, First: f.first, Password: password}
+				var done admin.UserDone
+				in := admin.UserAdd{Name: args[0], Kind: login.PersonKind(f.kind), Groups: f.groups, From: from, Until: until, First: f.first, Password: password, Particulars: f.Particulars}
 				if err := caller.Call(cmd.Context(), "user.add", in, &done); err != nil {
 					return err
 				}
+				c.warn(done.Warnings)
 				return c.say(done, "added %s (record %d); next: sallyport token enrol %[1]s", args[0], done.Record)
 			})
 		},
@@ -129,8 +135,8 @@ func (c *cli) userSet() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			in := admin.UserSet{Name: args[0]}
 			changed := cmd.Flags().Changed
+			in := admin.UserSet{Name: args[0], ParticularsSet: f.particulars.set(changed)}
 			if changed("group") {
 				in.Groups = &f.groups
 			}
@@ -151,13 +157,14 @@ func (c *cli) userSet() *cobra.Command {
 				in.Password = &password
 			}
 			if in == (admin.UserSet{Name: args[0]}) {
-				return usagef("nothing to change: name --group, --kind, --first-factor, --from, --until or --password")
+				return usagef("nothing to change: name --group, --kind, --first-factor, --from, --until, --full-name, --mail, --company, --sponsor, --owner, --contract-end or --password")
 			}
 			return c.with(cmd, func(caller admin.Caller) error {
-				var done admin.Done
+				var done admin.UserDone
 				if err := caller.Call(cmd.Context(), "user.set", in, &done); err != nil {
 					return err
 				}
+				c.warn(done.Warnings)
 				return c.say(done, "changed %s (record %d)", args[0], done.Record)
 			})
 		},
@@ -208,6 +215,11 @@ func (c *cli) userShow() *cobra.Command {
 					{"until", day(u.Until)},
 					{"password", map[bool]string{true: "set", false: "not set"}[u.Password]},
 				}
+				rows = append(rows, particularRows(u.Person)...)
+				rows = append(rows, []string{"last login", cmp.Or(day(u.Last), "never")})
+				for _, t := range u.Tickets {
+					rows = append(rows, []string{"ticket", fmt.Sprintf("%s until %s", t.ID, day(t.Until))})
+				}
 				for _, t := range u.Tokens {
 					rows = append(rows, []string{"token", fmt.Sprintf("%s %s %s %s", t.ID, t.Type, t.State, t.Label)})
 				}
@@ -215,23 +227,6 @@ func (c *cli) userShow() *cobra.Command {
 					rows = append(rows, []string{"key", fmt.Sprintf("%s %s %s", k.Type, k.Fingerprint, k.Comment)})
 				}
 				return c.table([]string{"PERSON", u.Name}, rows)
-			})
-		},
-	}
-}
-
-func (c *cli) userList() *cobra.Command {
-	return &cobra.Command{
-		Use: "list", Short: "List all people", Args: cobra.NoArgs, Example: "  sallyport user list\n  sallyport user list --json | jq -r .name",
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return c.with(cmd, func(caller admin.Caller) error {
-				var people []admin.UserRow
-				if err := caller.Call(cmd.Context(), "user.list", admin.Empty{}, &people); err != nil {
-					return err
-				}
-				return printList(c, people, []string{"NAME", "KIND", "GROUPS", "TOKENS", "KEYS", "UNTIL", "DISABLED"}, func(p admin.UserRow) []string {
-					return []string{p.Name, string(p.Kind), strings.Join(p.Groups, ","), fmt.Sprint(p.Tokens), fmt.Sprint(p.Keys), day(p.Until), yesNo(p.Disabled)}
-				})
 			})
 		},
 	}
@@ -282,7 +277,7 @@ func (c *cli) completePeople(cmd *cobra.Command, args []string, _ string) ([]str
 
 func (c *cli) tokenCommand() *cobra.Command {
 	return noun("token", "One-time-code devices", c.tokenEnrol(), c.tokenConfirm(), c.tokenList(), c.tokenRevoke(), c.tokenRecovery(), c.tokenResync(),
-		c.tokenImport(), c.tokenStock(), c.tokenAssign(), c.tokenDiscard())
+		c.tokenImport(), c.tokenStock(), c.tokenAssign(), c.tokenDiscard(), c.tokenTicket(), c.tokenLost())
 }
 
 func (c *cli) tokenEnrol() *cobra.Command {
@@ -358,12 +353,12 @@ func (c *cli) tokenList() *cobra.Command {
 				if err := caller.Call(cmd.Context(), "token.list", admin.TokenList{Person: first(args)}, &tokens); err != nil {
 					return err
 				}
-				return printList(c, tokens, []string{"TOKEN", "PERSON", "TYPE", "ALGORITHM", "DIGITS", "PERIOD", "STATE", "CREATED", "LABEL", "SERIAL"}, func(t admin.TokenInfo) []string {
+				return printList(c, tokens, []string{"TOKEN", "PERSON", "TYPE", "ALGORITHM", "DIGITS", "PERIOD", "STATE", "CREATED", "LAST USED", "LABEL", "SERIAL"}, func(t admin.TokenInfo) []string {
 					period := ""
 					if t.Period > 0 {
 						period = fmt.Sprint(t.Period) + " s"
 					}
-					return []string{t.ID, t.Person, string(t.Type), string(t.Algorithm), fmt.Sprint(t.Digits), period, string(t.State), day(t.Created), t.Label, t.Serial}
+					return []string{t.ID, t.Person, string(t.Type), string(t.Algorithm), fmt.Sprint(t.Digits), period, string(t.State), day(t.Created), day(t.Used), t.Label, t.Serial}
 				})
 			})
 		},
@@ -433,8 +428,8 @@ func (c *cli) keyList() *cobra.Command {
 				if err := caller.Call(cmd.Context(), "key.list", admin.TokenList{Person: first(args)}, &keys); err != nil {
 					return err
 				}
-				return printList(c, keys, []string{"PERSON", "TYPE", "FINGERPRINT", "ADDED", "COMMENT"}, func(k admin.KeyInfo) []string {
-					return []string{k.Person, k.Type, k.Fingerprint, day(k.Created), k.Comment}
+				return printList(c, keys, []string{"PERSON", "TYPE", "FINGERPRINT", "ADDED", "LAST USED", "COMMENT"}, func(k admin.KeyInfo) []string {
+					return []string{k.Person, k.Type, k.Fingerprint, day(k.Created), day(k.Used), k.Comment}
 				})
 			})
 		},

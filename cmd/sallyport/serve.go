@@ -325,7 +325,7 @@ func (g *gateway) build(cfg *config.Config) error {
 	}
 	g.ssh = sshgw.NewServer(sshgw.Options{
 		Gate: g.through, Now: time.Now, Log: g.slog.With("part", "ssh"), Meter: g.metrics,
-		Vault: targetVault{g.app}, HostCA: hostCA, UserCA: userCA, LoginCA: loginCA, LastUse: g.lastUse,
+		Vault: targetVault{g.app}, HostCA: hostCA, UserCA: userCA, LoginCA: loginCA, LastUse: g.lastUse, Desk: desk{g.app},
 	})
 	g.killSSH = func(id, why string) bool { return g.ssh.Kill(id, why) || g.before.kill(id, why) }
 	return g.ssh.SetConfig(sc)
@@ -351,6 +351,7 @@ func (g *gateway) run(ctx context.Context, o serveOptions) error {
 	work.Go(func() error { return g.upkeep(workCtx, o.hup) })
 	work.Go(func() error { return g.sweep(workCtx) })
 	work.Go(func() error { return g.forward(workCtx) })
+	work.Go(func() error { return g.followDirectory(workCtx) })
 	work.Go(func() error { return g.tendRegister(workCtx) })
 	work.Go(func() error { return g.tendClock(workCtx) })
 	work.Go(func() error { return g.publisher.Run(workCtx) })

@@ -35,6 +35,8 @@ type Caller interface {
 type Error struct {
 	Text string `json:"text"`
 	Hint string `json:"hint,omitempty"`
+
+	Fault bool `json:"-"` // of the gateway: not the asker's matter
 }
 
 func (e *Error) Error() string { return e.Text }
@@ -79,6 +81,7 @@ type Store interface {
 	StockBySerial(ctx context.Context, serial string) (t login.StockToken, ok bool, err error)
 	KeysOf(ctx context.Context, person string) ([]login.Key, error)
 	PasswordHash(ctx context.Context, person string) (hash string, ok bool, err error)
+	WithPassword(ctx context.Context) (people map[string]bool, err error)
 	Exceptions(ctx context.Context, fn func(login.Exception) error) error // every version
 	TimedGrants(ctx context.Context, fn func(login.TimedGrant) error) error
 	Attestations(ctx context.Context, fn func(login.Attestation) error) error
@@ -121,6 +124,7 @@ type Options struct {
 	Operator  func(Actor) Actor                      // fills in who the actor is at the gateway, and his role; nil: everybody is an admin
 	FourEyes  func() bool                            // whether who approves must be another than who asks; nil: no
 	Alerts    *alert.Follower                        // nil: none are kept
+	People    func() PeopleRules                     // nil: the defaults
 	// Directory returns what somebody's directory knows of his groups; nil: the Gate's is asked.
 	Directory func(ctx context.Context, name string) (groups []string, asked bool, err error)
 }
@@ -169,6 +173,7 @@ func New(o Options) *Service {
 	s := &Service{Options: o, verbs: make(map[string]verb), streams: make(map[string]stream), uploads: make(map[string]upload), maxUpload: MaxUpload, alerts: make(map[string]time.Time), duties: duties()}
 	s.userVerbs()
 	s.tokenVerbs()
+	s.ticketVerbs()
 	s.keyVerbs()
 	s.auditVerbs()
 	s.sessionVerbs()
@@ -335,7 +340,7 @@ func (s *Service) commit(ctx context.Context, c change) (Done, error) {
 	ctx = context.WithoutCancel(ctx) // a caller who goes away must not leave half a change
 	receipt, err := s.Gate.Commit(rec, c.what, sealed, func(seq uint64) error { return s.Store.Apply(ctx, seq, c.what) })
 	if err != nil {
-		return Done{}, &Error{Text: fmt.Sprintf("%s: %v", c.event, err), Hint: "see `sallyport status`; restart the gateway when the disk is well again"}
+		return Done{}, &Error{Fault: true, Text: fmt.Sprintf("%s: %v", c.event, err), Hint: "see `sallyport status`; restart the gateway when the disk is well again"}
 	}
 	return Done{Record: receipt.Seq()}, nil
 }

@@ -155,6 +155,9 @@ func (d *desk) open() {
 	if err := d.store.Tokens(ctx, func(k login.Token) error { d.gate.Apply(login.Change{PutToken: &k}); return nil }); err != nil {
 		d.t.Fatal(err)
 	}
+	if err := d.store.Tickets(ctx, func(x login.Ticket) error { d.gate.Apply(login.Change{PutTicket: &x}); return nil }); err != nil {
+		d.t.Fatal(err)
+	}
 	d.gate.SetLog(d.log)
 	d.service = New(Options{
 		Gate: d.gate, Store: crashing{d.store, d}, Log: d.log, Finder: finder{d.log}, Now: now, Issuer: "Sallyport", PublicKey: "key",

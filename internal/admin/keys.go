@@ -37,6 +37,7 @@ type KeyInfo struct {
 	Type        string    `json:"type"`
 	Comment     string    `json:"comment,omitempty"`
 	Created     time.Time `json:"created"`
+	Used        time.Time `json:"last_used,omitzero"` // when a login was last accepted by it; of lists
 
 	Bound *login.Binding `json:"bound,omitempty"`
 }
@@ -192,7 +193,9 @@ func (s *Service) keyList(ctx context.Context, in TokenList) ([]KeyInfo, error) 
 	}
 	err := s.Store.Keys(ctx, func(k login.Key) error {
 		if in.Person == "" || in.Person == k.Person {
-			list = append(list, keyInfo(k))
+			info := keyInfo(k)
+			info.Used = s.Gate.KeyUsed(k.Fingerprint)
+			list = append(list, info)
 		}
 		return nil
 	})

@@ -1,13 +1,16 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strings"
 	"time"
 
 	"sallyport/internal/audit"
+	"sallyport/internal/guessable"
 	"sallyport/internal/login"
+	"sallyport/internal/roll"
 )
 
 // PersonIn names one person.
@@ -24,6 +27,7 @@ type UserAdd struct {
 	Until    time.Time        `json:"until,omitzero"`
 	First    string           `json:"first_factor,omitempty"` // empty: the usual one
 	Password string           `json:"password,omitempty"`     // empty: none is set
+	Particulars
 }
 
 // UserSet is the input of user.set; what is nil stays as it is.
@@ -35,54 +39,67 @@ type UserSet struct {
 	Until    *time.Time        `json:"until,omitempty"`
 	First    *string           `json:"first_factor,omitempty"`
 	Password *string           `json:"password,omitempty"`
+	ParticularsSet
+}
+
+// UserDone is the answer of user.add and user.set.
+type UserDone struct {
+	Done
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // UserInfo is a person as shown, without anything secret.
 type UserInfo struct {
 	login.Person
-	Password bool        `json:"password"` // whether one is set
-	Tokens   []TokenInfo `json:"tokens"`
-	Keys     []KeyInfo   `json:"keys"`
+	Password bool         `json:"password"` // whether one is set
+	Tokens   []TokenInfo  `json:"tokens"`
+	Keys     []KeyInfo    `json:"keys"`
+	Last     time.Time    `json:"last_login,omitzero"`
+	Tickets  []TicketInfo `json:"tickets,omitempty"` // enrolment tickets that are open
 }
 
-// UserRow is a person in a list.
-type UserRow struct {
-	login.Person
-	Tokens int `json:"tokens"` // active ones
-	Keys   int `json:"keys"`
-}
-
-// MinPassword is the shortest password, in bytes, that is taken for a person.
+// MinPassword is the shortest password, in bytes, that a configuration can ask for.
 const MinPassword = 8
 
 var kinds = []login.PersonKind{login.Staff, login.Supplier, login.Service, login.BreakGlass}
 
-func (s *Service) checkPerson(p login.Person) error {
+// personChecks looks at each field of a person.
+func (s *Service) personChecks(p login.Person) (list []personCheck) {
+	bad := func(field, hint, format string, args ...any) {
+		list = append(list, personCheck{field, refuse(hint, format, args...)})
+	}
 	if firsts := s.Firsts(); p.First != "" && !slices.Contains(firsts, p.First) {
-		return refuse("one of those that the configuration has: "+strings.Join(firsts, ", "), "there is no first factor %q", clip(p.First))
+		bad(roll.First, "one of those that the configuration has: "+strings.Join(firsts, ", "), "there is no first factor %q", clip(p.First))
 	}
 	if !login.ValidName(p.Name) {
-		return refuse("lower-case letters, digits, dot, hyphen and underscore, beginning with a letter or digit, at most 64",
+		bad(roll.Name, "lower-case letters, digits, dot, hyphen and underscore, beginning with a letter or digit, at most 64",
 			"%q cannot be a person's name", clip(p.Name))
 	}
 	if !slices.Contains(kinds, p.Kind) {
-		return refuse("staff, supplier, service or break-glass", "%q is not a kind of person", clip(string(p.Kind)))
+		bad(roll.Kind, "staff, supplier, service or break-glass", "%q is not a kind of person", clip(string(p.Kind)))
 	}
 	for _, g := range p.Groups {
 		if !login.ValidName(g) {
-			return refuse("lower-case letters, digits, dot, hyphen and underscore", "%q cannot be a group's name", clip(g))
+			bad(roll.Groups, "lower-case letters, digits, dot, hyphen and underscore", "%q cannot be a group's name", clip(g))
 		}
 	}
 	if !p.From.IsZero() && !p.Until.IsZero() && !p.From.Before(p.Until) {
-		return refuse("", "%s would end (%s) before beginning (%s)", p.Name, p.Until.Format(time.RFC3339), p.From.Format(time.RFC3339))
+		bad(roll.Until, "", "%s would end (%s) before beginning (%s)", p.Name, p.Until.Format(time.RFC3339), p.From.Format(time.RFC3339))
 	}
-	return nil
+	return list
 }
 
-func (s *Service) hash(password string) (string, error) {
-	if len(password) < MinPassword || len(password) > login.MaxSecret {
+func (s *Service) hash(p login.Person, password string) (string, error) {
+	if least := s.rules().MinPassword; len(password) < least || len(password) > login.MaxSecret {
 		return "", refuse("choose three unlike words, or let a password manager choose",
-			"a password has %d to %d bytes, and this one has %d", MinPassword, login.MaxSecret, len(password))
+			"a password has %d to %d bytes, and this one has %d", least, login.MaxSecret, len(password))
+	}
+	why, err := guessable.Why(password, p.Name, p.FullName)
+	if err != nil {
+		return "", err
+	}
+	if why != "" {
+		return "", refuse("choose three unlike words, or let a password manager choose", "a password that %s is among the first that are tried", why)
 	}
 	return s.Hash(login.NewSecret(password))
 }
@@ -92,13 +109,16 @@ func (s *Service) userVerbs() {
 	Handle(s, "user.set", s.userSet)
 	Handle(s, "user.show", s.userShow)
 	Handle(s, "user.list", s.userList)
+	Handle(s, "user.gaps", s.userGaps)
 	Handle(s, "user.disable", func(ctx context.Context, in PersonIn) (Done, error) { return s.userSwitch(ctx, in.Name, true) })
 	Handle(s, "user.enable", func(ctx context.Context, in PersonIn) (Done, error) { return s.userSwitch(ctx, in.Name, false) })
+	s.passwordVerbs()
+	s.batchVerbs()
 	Handle(s, "user.unlock", s.userUnlock)
 	Handle(s, "user.remove", s.userRemove)
 }
 
-func (s *Service) userAdd(ctx context.Context, in UserAdd) (Done, error) {
+func (s *Service) userAdd(ctx context.Context, in UserAdd) (UserDone, error) {
 	if in.Kind == "" {
 		in.Kind = login.Staff
 	}
@@ -107,25 +127,31 @@ func (s *Service) userAdd(ctx context.Context, in UserAdd) (Done, error) {
 		Name: in.Name, Kind: in.Kind, Groups: slices.Compact(in.Groups), From: in.From, Until: in.Until, First: in.First,
 		Created: s.Now().UTC().Truncate(time.Millisecond),
 	}
-	if err := s.checkPerson(p); err != nil {
-		return Done{}, err
+	in.Particulars.put(&p)
+	if err := cmp.Or(s.checkPerson(p), checkReserved(p.Name)); err != nil {
+		return UserDone{}, err
 	}
 	what := login.Change{PutPerson: &p}
 	if in.Password != "" {
-		hash, err := s.hash(in.Password)
+		hash, err := s.hash(p, in.Password)
 		if err != nil {
-			return Done{}, err
+			return UserDone{}, err
 		}
 		what.SetPassword = &login.Password{Person: p.Name, Hash: hash}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if _, there, err := s.Store.PersonByName(ctx, p.Name); err != nil {
-		return Done{}, err
+		return UserDone{}, err
 	} else if there {
-		return Done{}, refuse("`sallyport user set` changes people", "there is a person %q already", p.Name)
+		return UserDone{}, refuse("`sallyport user set` changes people", "there is a person %q already", p.Name)
 	}
-	return s.commit(ctx, change{event: "user.add", person: p.Name, kind: p.Kind, what: what, detail: personDetail(p, in.Password != "")})
+	warnings, err := s.checkNew(ctx, p, login.Person{})
+	if err != nil {
+		return UserDone{}, err
+	}
+	done, err := s.commit(ctx, change{event: "user.add", person: p.Name, kind: p.Kind, what: what, detail: personDetail(p, in.Password != "")})
+	return UserDone{done, warnings}, err
 }
 
 func personDetail(p login.Person, password bool) []audit.Detail {
@@ -139,26 +165,34 @@ func personDetail(p login.Person, password bool) []audit.Detail {
 	if !p.Until.IsZero() {
 		d = append(d, audit.Detail{Key: "until", Value: p.Until.UTC().Format(time.RFC3339)})
 	}
+	d = append(d, particularsDetail(p)...)
 	if password {
 		d = append(d, audit.Detail{Key: "password", Value: "set"})
 	}
 	return d
 }
 
-func (s *Service) userSet(ctx context.Context, in UserSet) (Done, error) {
+func (s *Service) userSet(ctx context.Context, in UserSet) (UserDone, error) {
 	var hash string
 	if in.Password != nil {
-		var err error
-		if hash, err = s.hash(*in.Password); err != nil {
-			return Done{}, err
+		p, err := s.person(ctx, in.Name)
+		if err != nil {
+			return UserDone{}, err
+		}
+		if in.FullName != nil {
+			p.FullName = *in.FullName
+		}
+		if hash, err = s.hash(p, *in.Password); err != nil {
+			return UserDone{}, err
 		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p, err := s.person(ctx, in.Name)
 	if err != nil {
-		return Done{}, err
+		return UserDone{}, err
 	}
+	was := p
 	if in.Kind != nil {
 		p.Kind = *in.Kind
 	}
@@ -176,14 +210,20 @@ func (s *Service) userSet(ctx context.Context, in UserSet) (Done, error) {
 	if in.First != nil {
 		p.First = *in.First
 	}
+	in.ParticularsSet.put(&p, in.Until != nil)
 	if err := s.checkPerson(p); err != nil {
-		return Done{}, err
+		return UserDone{}, err
+	}
+	warnings, err := s.checkNew(ctx, p, was)
+	if err != nil {
+		return UserDone{}, err
 	}
 	what := login.Change{PutPerson: &p}
 	if hash != "" {
 		what.SetPassword = &login.Password{Person: p.Name, Hash: hash}
 	}
-	return s.commit(ctx, change{event: "user.set", person: p.Name, kind: p.Kind, what: what, detail: personDetail(p, hash != "")})
+	done, err := s.commit(ctx, change{event: "user.set", person: p.Name, kind: p.Kind, what: what, detail: personDetail(p, hash != "")})
+	return UserDone{done, warnings}, err
 }
 
 func (s *Service) userSwitch(ctx context.Context, name string, disabled bool) (Done, error) {
@@ -242,7 +282,7 @@ func (s *Service) userShow(ctx context.Context, in PersonIn) (UserInfo, error) {
 	if err != nil {
 		return UserInfo{}, err
 	}
-	info := UserInfo{Person: p, Tokens: []TokenInfo{}, Keys: []KeyInfo{}}
+	info := UserInfo{Person: p, Last: s.Gate.LastLogin(p.Name), Tokens: []TokenInfo{}, Keys: []KeyInfo{}}
 	if _, info.Password, err = s.Store.PasswordHash(ctx, p.Name); err != nil {
 		return info, err
 	}
@@ -251,45 +291,21 @@ func (s *Service) userShow(ctx context.Context, in PersonIn) (UserInfo, error) {
 		return info, err
 	}
 	for _, t := range tokens {
-		info.Tokens = append(info.Tokens, tokenInfo(t))
+		info.Tokens = append(info.Tokens, s.usedToken(t))
 	}
 	keys, err := s.Store.KeysOf(ctx, p.Name)
 	if err != nil {
 		return info, err
 	}
+	for _, t := range s.Gate.Tickets(p.Name) {
+		info.Tickets = append(info.Tickets, ticketInfo(t))
+	}
 	for _, k := range keys {
-		info.Keys = append(info.Keys, keyInfo(k))
+		k := keyInfo(k)
+		k.Used = s.Gate.KeyUsed(k.Fingerprint)
+		info.Keys = append(info.Keys, k)
 	}
 	return info, nil
-}
-
-func (s *Service) userList(ctx context.Context, _ Empty) ([]UserRow, error) {
-	rows := []UserRow{}
-	at := make(map[string]int)
-	err := s.Store.People(ctx, func(p login.Person) error {
-		at[p.Name] = len(rows)
-		rows = append(rows, UserRow{Person: p})
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	err = s.Store.Tokens(ctx, func(t login.Token) error {
-		if i, ok := at[t.Person]; ok && t.State == login.TokenActive {
-			rows[i].Tokens++
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	err = s.Store.Keys(ctx, func(k login.Key) error {
-		if i, ok := at[k.Person]; ok {
-			rows[i].Keys++
-		}
-		return nil
-	})
-	return rows, err
 }
 
 // clip bounds a stranger's text before it is shown.

@@ -59,6 +59,9 @@ func duties() map[string]duty {
 		"exception.add", "exception.set", "exception.approve", "exception.review", "exception.reported", "exception.end",
 		"grant.add", "grant.approve", "grant.refuse", "grant.end", "access.attest",
 		"reload", "restart", "succession.note", "succession.watch", "succession.over")
+	add(all, true, "user.gaps", "token.ticket.list")
+	add(desk, false, "user.password", "token.ticket", "token.ticket.revoke", "token.lost")
+	add(admins, false, "user.batch", "user.sync")
 	return table
 }
 

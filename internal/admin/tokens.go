@@ -41,6 +41,7 @@ type TokenInfo struct {
 	Serial    string           `json:"serial,omitempty"` // of a hardware token
 	Maker     string           `json:"maker,omitempty"`
 	Until     time.Time        `json:"until,omitzero"`
+	Used      time.Time        `json:"last_used,omitzero"` // when a login was last accepted by it; of lists
 }
 
 func tokenInfo(t login.Token) TokenInfo {
@@ -49,6 +50,13 @@ func tokenInfo(t login.Token) TokenInfo {
 		Digits: t.Params.Digits, Period: t.Params.Period, State: t.State, Created: t.Created,
 		Serial: t.Serial, Maker: t.Maker, Until: t.Until,
 	}
+}
+
+// usedToken is tokenInfo with when it was used last.
+func (s *Service) usedToken(t login.Token) TokenInfo {
+	info := tokenInfo(t)
+	info.Used = s.Gate.TokenUsed(t.Person, t.ID)
+	return info
 }
 
 // TokenConfirm is the input of token.confirm.
@@ -90,32 +98,45 @@ func (s *Service) tokenEnrol(ctx context.Context, in TokenEnrol) (TokenEnrolled,
 	if len(in.Label) > 64 {
 		return TokenEnrolled{}, refuse("", "the label has %d bytes: at most 64", len(in.Label))
 	}
-	seed, err := otp.NewSeed(in.Params.Algorithm)
-	if err != nil {
-		return TokenEnrolled{}, err
-	}
-	id, err := newTokenID()
-	if err != nil {
-		return TokenEnrolled{}, err
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p, err := s.person(ctx, in.Person)
 	if err != nil {
 		return TokenEnrolled{}, err
 	}
-	others, err := s.Store.TokensOf(ctx, p.Name)
+	t, err := s.newToken(ctx, p, in, "")
 	if err != nil {
 		return TokenEnrolled{}, err
 	}
+	done, err := s.commit(ctx, change{event: "token.enrol", person: p.Name, kind: p.Kind, what: login.Change{PutToken: &t}, detail: tokenDetail(t)})
+	if err != nil {
+		return TokenEnrolled{}, err
+	}
+	return TokenEnrolled{TokenInfo: tokenInfo(t), URI: otp.URI(s.Issuer, p.Name, t.Seed, t.Params, 0), Record: done.Record}, nil
+}
+
+// newToken makes a token that is not kept yet. Instead is the id of one whose place it takes; empty: none.
+func (s *Service) newToken(ctx context.Context, p login.Person, in TokenEnrol, instead string) (login.Token, error) {
+	seed, err := otp.NewSeed(in.Params.Algorithm)
+	if err != nil {
+		return login.Token{}, err
+	}
+	id, err := newTokenID()
+	if err != nil {
+		return login.Token{}, err
+	}
+	others, err := s.Store.TokensOf(ctx, p.Name)
+	if err != nil {
+		return login.Token{}, err
+	}
 	alive := 0
 	for _, t := range others {
-		if t.State != login.TokenRevoked {
+		if t.State != login.TokenRevoked && t.ID != instead {
 			alive++
 		}
 	}
 	if alive >= login.MaxTokens {
-		return TokenEnrolled{}, refuse("`sallyport token revoke` one first", "%s has %d tokens already, and no more are checked", p.Name, alive)
+		return login.Token{}, refuse("`sallyport token revoke` one first", "%s has %d tokens already, and no more are checked", p.Name, alive)
 	}
 	t := login.Token{
 		ID: id, Person: p.Name, Label: in.Label, Params: in.Params, State: login.TokenPending, Seed: seed,
@@ -124,11 +145,12 @@ func (s *Service) tokenEnrol(ctx context.Context, in TokenEnrol) (TokenEnrolled,
 	if in.Active {
 		t.State = login.TokenActive
 	}
-	done, err := s.commit(ctx, change{event: "token.enrol", person: p.Name, kind: p.Kind, what: login.Change{PutToken: &t}, detail: tokenDetail(t)})
-	if err != nil {
-		return TokenEnrolled{}, err
-	}
-	return TokenEnrolled{TokenInfo: tokenInfo(t), URI: otp.URI(s.Issuer, p.Name, seed, t.Params, 0), Record: done.Record}, nil
+	return t, nil
+}
+
+// seedText is a seed as people type it into an app.
+func seedText(seed []byte) string {
+	return base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(seed)
 }
 
 func tokenDetail(t login.Token) []audit.Detail {
@@ -161,32 +183,50 @@ func (s *Service) tokenConfirm(ctx context.Context, in TokenConfirm) (TokenInfo,
 	if waiting == nil {
 		return TokenInfo{}, refuse("`sallyport token enrol` makes one", "%s has no token that waits for its first code", p.Name)
 	}
-	window := s.Gate.FirstCodes(waiting, s.Now())
-	code, ok := otp.CleanCode(in.Code)
+	right, err := s.confirm(ctx, p, *waiting, in.Code, login.Change{})
+	if err == nil && !right {
+		err = refuse("take a fresh code; check that the clocks of phone and gateway agree", "that is not a code of token %s of %s", waiting.ID, p.Name)
+	}
+	if err != nil {
+		return TokenInfo{}, err
+	}
+	waiting.State = login.TokenActive
+	return tokenInfo(*waiting), nil
+}
+
+// confirm makes a waiting token active, if the code is its, together with a further change. Either way there is a record.
+func (s *Service) confirm(ctx context.Context, p login.Person, waiting login.Token, typed string, further login.Change, detail ...audit.Detail) (right bool, err error) {
+	window := s.Gate.FirstCodes(&waiting, s.Now())
+	code, ok := otp.CleanCode(typed)
 	step := int64(0)
 	if ok {
 		step, ok = otp.Match(waiting.Seed, waiting.Params, code, window)
 	}
 	if !ok {
-		if err := s.Record(ctx, "token.confirm", audit.Reject, string(login.ReasonCodeWrong), audit.Detail{Key: "token", Value: waiting.ID}); err != nil {
-			return TokenInfo{}, err
-		}
-		return TokenInfo{}, refuse("take a fresh code; check that the clocks of phone and gateway agree", "that is not a code of token %s of %s", waiting.ID, p.Name)
+		_, err := s.commit(ctx, change{
+			event: "token.confirm", person: p.Name, kind: p.Kind, result: audit.Reject, reason: login.ReasonCodeWrong, detail: append(tokenDetail(waiting), detail...),
+			factors: []audit.Factor{{Kind: string(login.Have), Method: string(waiting.Params.Type), Token: waiting.ID, Result: "wrong"}},
+		})
+		return false, err
 	}
 	waiting.State = login.TokenActive
+	what := login.Change{PutToken: &waiting}
+	if !further.Empty() {
+		what.All = []login.Change{further}
+	}
 	_, err = s.commit(ctx, change{
-		event: "token.confirm", person: p.Name, kind: p.Kind, detail: tokenDetail(*waiting), what: login.Change{PutToken: waiting},
+		event: "token.confirm", person: p.Name, kind: p.Kind, detail: append(tokenDetail(waiting), detail...), what: what,
 		factors: []audit.Factor{{Kind: string(login.Have), Method: string(waiting.Params.Type), Token: waiting.ID, Result: "ok"}},
 		effects: []audit.Effect{login.EffectStep(waiting.ID, step)},
 	})
-	return tokenInfo(*waiting), err
+	return err == nil, err
 }
 
 func (s *Service) tokenList(ctx context.Context, in TokenList) ([]TokenInfo, error) {
 	list := []TokenInfo{}
 	if in.Person == "" {
 		err := s.Store.Tokens(ctx, func(t login.Token) error {
-			list = append(list, tokenInfo(t))
+			list = append(list, s.usedToken(t))
 			return nil
 		})
 		return list, err
@@ -197,7 +237,7 @@ func (s *Service) tokenList(ctx context.Context, in TokenList) ([]TokenInfo, err
 	}
 	tokens, err := s.Store.TokensOf(ctx, p.Name)
 	for _, t := range tokens {
-		list = append(list, tokenInfo(t))
+		list = append(list, s.usedToken(t))
 	}
 	return list, err
 }
@@ -221,17 +261,11 @@ func (s *Service) tokenRevoke(ctx context.Context, in TokenIn) (TokenRevoked, er
 func (s *Service) revokeToken(ctx context.Context, id string) (TokenInfo, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var found *login.Token
-	err := s.Store.Tokens(ctx, func(t login.Token) error {
-		if t.ID == id {
-			found = &t
-		}
-		return nil
-	})
+	found, ok, err := s.findToken(ctx, id)
 	if err != nil {
 		return TokenInfo{}, err
 	}
-	if found == nil {
+	if !ok {
 		return TokenInfo{}, refuse("`sallyport token list` shows them", "there is no token %q", clip(id))
 	}
 	if found.State == login.TokenRevoked {
@@ -242,6 +276,17 @@ func (s *Service) revokeToken(ctx context.Context, id string) (TokenInfo, error)
 	if err != nil {
 		return TokenInfo{}, err
 	}
-	_, err = s.commit(ctx, change{event: "token.revoke", person: p.Name, kind: p.Kind, what: login.Change{PutToken: found}, detail: tokenDetail(*found)})
-	return tokenInfo(*found), err
+	_, err = s.commit(ctx, change{event: "token.revoke", person: p.Name, kind: p.Kind, what: login.Change{PutToken: &found}, detail: tokenDetail(found)})
+	return tokenInfo(found), err
+}
+
+// findToken looks through everybody's tokens.
+func (s *Service) findToken(ctx context.Context, id string) (found login.Token, ok bool, err error) {
+	err = s.Store.Tokens(ctx, func(t login.Token) error {
+		if t.ID == id {
+			found, ok = t, true
+		}
+		return nil
+	})
+	return found, ok, err
 }

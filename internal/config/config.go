@@ -45,6 +45,7 @@ type Config struct {
 	Node      string    // this gateway's name in the records; empty: the machine's
 	Log       Log
 	Login     Login
+	People    People
 	RADIUS    RADIUS
 	SSH       SSH
 	Recording Recording
@@ -97,6 +98,13 @@ type Password struct {
 	Parallelism int
 	AtOnce      int
 	Queue       int // how many may wait
+	Min         int // bytes that a new password has at least
+}
+
+// People is what is asked of people beyond their logins.
+type People struct {
+	Strict  bool          // what a supplier, a service or a break-glass identity lacks is refused, rather than told
+	Dormant time.Duration // who has not logged in for so long is listed as dormant
 }
 
 // LDAP is a directory that checks passwords and knows groups.
@@ -113,6 +121,7 @@ type LDAP struct {
 	ServerName string // in the certificates; empty: the URL's
 	Timeout    time.Duration
 	AtOnce     int
+	Sync       *Sync // nil: people are added and changed by hand
 }
 
 // Upstream is a RADIUS server that checks passwords.

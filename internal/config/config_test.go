@@ -162,7 +162,7 @@ func TestEverythingGivesValues(t *testing.T) {
 		t.Errorf("reply: %+v", reply)
 	}
 	problem := reply[1].Problem("is not known", "look in the dictionary").String()
-	if want := "ok-everything.yaml:109: rules[network team].reply.Class: is not known\n  hint: look in the dictionary"; problem != want {
+	if want := "ok-everything.yaml:111: rules[network team].reply.Class: is not known\n  hint: look in the dictionary"; problem != want {
 		t.Errorf("got  %s\nwant %s", problem, want)
 	}
 }

@@ -30,6 +30,7 @@ func root(r *strict.Reader, n *yaml.Node) *Config {
 	}
 	cfg.Log = log(b.Block("log"))
 	cfg.Login = login(b.Block("login"))
+	cfg.People = people(b.Block("people"))
 	cfg.RADIUS = radius(b.Block("radius"))
 	cfg.SSH = ssh(b.Block("ssh"), cfg.Data)
 	cfg.Recording = recording(b.Block("recording"), cfg.Data)
@@ -126,11 +127,17 @@ func password(b *strict.Block) Password {
 		Parallelism: b.Number("parallelism", 1, 1, 8),
 		AtOnce:      b.Number("at_once", 2, 1, 256),
 		Queue:       b.Number("queue", 64, 1, 65536),
+		Min:         b.Number("min", 10, 8, 64),
 	}
 	if p.MemoryKiB*p.Iterations < leastArgon {
 		b.Reader.Warn(b.At("memory_kib"), "memory_kib: 19456, iterations: 2", "makes stolen password hashes cheap to guess")
 	}
 	return p
+}
+
+func people(b *strict.Block) People {
+	defer b.End()
+	return People{Strict: b.Truth("strict", false), Dormant: b.Span("dormant", 45*day, day, years)}
 }
 
 func lock(b *strict.Block) throttle.Settings {
@@ -184,6 +191,7 @@ func ldap(b *strict.Block) *LDAP {
 	l.Timeout = b.Span("timeout", 4*time.Second, 100*time.Millisecond, time.Minute)
 	l.AtOnce = b.Number("at_once", 32, 1, 1024)
 	l.Secret = b.Secret("secret", b.Has("bind_dn"))
+	l.Sync = sync(b.Block("sync"))
 	if !b.Given {
 		return nil
 	}

@@ -56,7 +56,9 @@ func rooms() map[string]room {
 		"sshgw/joined":       {nil, "fewer system calls for the same bytes: nothing of SSH but the length of its packets"},
 		"sshgw/outbound":     {[]string{"sshgw/joined"}, "logging in at a target needs its address, its keys and a credential, and nothing of ours that decides"},
 		"sshgw/transfer":     {nil, "what a file transfer does is a function of the bytes that pass: it needs no gateway, and decides nothing but what its rights say"},
-		"internal/admin":     {[]string{"internal/login", "otp", "otp/pskc", "otp/tokencsv", "internal/audit", "internal/recording", "internal/alert"}, "the verbs are the same whoever calls them: they know neither sockets of protocols nor the store's SQL"},
+		"internal/guessable": {nil, "which passwords are tried first is a list and a function of text"},
+		"internal/roll":      {[]string{"internal/login"}, "what a list of people comes to is a function of the list and of people"},
+		"internal/admin":     {[]string{"internal/guessable", "internal/roll", "internal/login", "otp", "otp/pskc", "otp/tokencsv", "internal/audit", "internal/recording", "internal/alert"}, "the verbs are the same whoever calls them: they know neither sockets of protocols nor the store's SQL"},
 		"internal/report":    {[]string{"internal/audit", "internal/login"}, "data in, document out"},
 		"internal/console":   {[]string{"internal/admin", "internal/report", "internal/login"}, "pages have no logic of their own, so every door is the same door (P11)"},
 		// Nobody but cmd imports config: each package has its own options, checked by itself, and tests don't write YAML.

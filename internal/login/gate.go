@@ -61,6 +61,7 @@ type Gate struct {
 	roster   *roster
 	vault    *vault
 	books    *books
+	tickets  *tickets
 	used     *usedStates
 	sessions *sessions
 	windows  *windows
@@ -70,7 +71,7 @@ type Gate struct {
 	broken   atomic.Pointer[error] // a change that is recorded and could not be stored
 
 	// pause is held for reading from the moment that a decision changes memory until its record is submitted, and
-	// for writing while a snapshot is taken. Lock order: pause, sessions.mu, roster.mu, entry.mu, books.mu; vault.mu is held alone.
+	// for writing while a snapshot is taken. Lock order: pause, sessions.mu, roster.mu, entry.mu, books.mu or tickets.mu; vault.mu is held alone.
 	pause sync.RWMutex
 }
 
@@ -83,7 +84,7 @@ func New(o Options) (*Gate, error) {
 	params := otp.Default()
 	g := &Gate{
 		log: o.Log, now: o.Now, blind: o.Blind,
-		roster: newRoster(), vault: newVault(), books: newBooks(), used: newUsedStates(), sessions: newSessions(), windows: newWindows(),
+		roster: newRoster(), vault: newVault(), books: newBooks(), tickets: newTickets(), used: newUsedStates(), sessions: newSessions(), windows: newWindows(),
 		ghost: entry{profile: new(profile), devices: []device{{params: &params, seed: string(seed), last: neverUsed}}},
 	}
 	g.drafts.New = newDraft
@@ -368,6 +369,7 @@ func (g *Gate) conclude(a *Attempt, first firstResult, state Reason, used audit.
 	}
 	if reason == ReasonOK {
 		rec.Result = audit.Accept
+		g.roster.seen(judged, rec, now)
 	}
 	var opens *window
 	if relied(rec) {

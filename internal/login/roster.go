@@ -45,10 +45,11 @@ type device struct {
 	last   int64 // newest step or counter used, or neverUsed
 
 	accepted acceptance
-	from     int64 // Unix time from which it serves; 0: always
-	until    int64 // and until which; 0: for ever
-	drift    int16 // steps that its clock is ahead of ours
-	lean     int8  // logins in a row that were off the same way, see learn
+	from     int64  // Unix time from which it serves; 0: always
+	until    int64  // and until which; 0: for ever
+	drift    int16  // steps that its clock is ahead of ours
+	lean     int8   // logins in a row that were off the same way, see learn
+	used     uint32 // when a login was last accepted by it, in Unix seconds; 0: never
 }
 
 // profile is what an operator says of a person. Most people share theirs; it is never changed in place.
@@ -73,6 +74,7 @@ type entry struct {
 	first   [1]device // the memory of devices, for those who have one
 
 	recovery *recoverySet // nil: none
+	seen     int64        // when a login was last accepted, in Unix seconds; 0: never
 }
 
 func (e *entry) throttle() throttle.State {
@@ -108,6 +110,8 @@ type roster struct {
 	recovery map[string]uint16 // by token, codes that are used up
 	failures map[string]throttle.State
 
+	uses *uses
+
 	profiles map[string]*profile // those without times, one copy of each
 	params   map[otp.Params]*otp.Params
 	text     strings.Builder // where kept strings lie, see keep
@@ -135,6 +139,7 @@ func newRoster() *roster {
 		steps:    make(map[string]usedStep),
 		recovery: make(map[string]uint16),
 		failures: make(map[string]throttle.State),
+		uses:     newUses(),
 		profiles: make(map[string]*profile),
 		params:   make(map[otp.Params]*otp.Params),
 	}
@@ -207,6 +212,7 @@ func (r *roster) change(c Change) {
 	}
 	if c.DeleteKey != "" {
 		delete(r.keys, c.DeleteKey)
+		r.uses.dropKey(c.DeleteKey)
 		delete(r.bindings, c.DeleteKey)
 	}
 	if c.DeleteToken != "" {
@@ -224,6 +230,7 @@ func (r *roster) change(c Change) {
 		for fp, person := range r.keys {
 			if person == c.DeletePerson {
 				delete(r.keys, fp)
+				r.uses.dropKey(fp)
 				delete(r.bindings, fp)
 			}
 		}
@@ -239,6 +246,7 @@ func (r *roster) putPerson(p Person) {
 	if e == nil {
 		e = &entry{name: r.keep(p.Name), profile: shared}
 		e.setThrottle(r.failures[p.Name])
+		e.seen = r.uses.person(p.Name)
 		delete(r.failures, p.Name)
 		r.people[e.name] = e
 		return
@@ -295,11 +303,12 @@ func (r *roster) putToken(t Token) {
 		d.last, d.accepted, d.drift = used.step, used.accepted, used.drift
 		delete(r.steps, t.ID)
 	}
+	d.used = r.uses.token(t.ID)
 	if i := e.device(t.ID); i >= 0 {
 		if old := e.devices[i]; old.last > d.last {
 			d.last, d.accepted = old.last, old.accepted
 		}
-		d.drift = e.devices[i].drift
+		d.drift, d.used = e.devices[i].drift, max(d.used, e.devices[i].used)
 		e.devices[i] = d
 		return
 	}

@@ -82,6 +82,9 @@ func (g *Gate) Serve(_ context.Context, a Attempt) Outcome {
 	rec.Reason = string(reason)
 	if reason == ReasonOK {
 		rec.Result = audit.Accept
+		e.mu.Lock()
+		g.roster.seen(e, rec, now)
+		e.mu.Unlock()
 	}
 	g.log.Submit(&d.pending, rec, nil)
 	return g.settle(&d.pending, reason, grant)

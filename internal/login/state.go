@@ -81,6 +81,8 @@ type snapshot struct {
 	Relied   map[string]ExceptionUse `json:",omitempty"` // by exception
 	Drift    map[string]int16        `json:",omitempty"` // by token
 	Recovery map[string]uint16       `json:",omitempty"` // by token, codes that are used up
+	Tickets  map[string]int          `json:",omitempty"` // by ticket: how often somebody came with it
+	Uses     *keptUses               `json:",omitempty"`
 }
 
 // Restore sets the state from a snapshot's bytes, before Replay and before LoadPerson.
@@ -108,6 +110,8 @@ func (g *Gate) Restore(state []byte) error {
 		g.windows.carry(c)
 	}
 	maps.Copy(g.books.uses, s.Relied)
+	maps.Copy(g.tickets.tries, s.Tickets)
+	g.roster.restoreUses(s.Uses)
 	for i := range s.Sessions {
 		g.sessions.put(&s.Sessions[i])
 	}
@@ -145,6 +149,9 @@ func (g *Gate) Replay(rec *audit.Record) error {
 		case effectRevoke:
 			g.windows.drop(x.ID)
 			continue
+		case effectTickets:
+			g.tickets.tried(x.ID, int(x.Value))
+			continue
 		}
 		if x.Set == effectUsed {
 			if err := g.replayUsed(x, g.now()); err != nil {
@@ -153,6 +160,9 @@ func (g *Gate) Replay(rec *audit.Record) error {
 			continue
 		}
 		g.roster.effect(rec.Person, x, samenessIn(rec), rec.Time)
+	}
+	if acceptedLogin(rec) {
+		g.roster.replaySeen(rec)
 	}
 	return nil
 }
@@ -174,6 +184,7 @@ func (g *Gate) Apply(c Change) {
 	g.roster.apply(c)
 	g.vault.apply(c)
 	g.books.apply(c)
+	g.tickets.apply(c)
 }
 
 // Commit carries out an admin verb: the record with the sealed change first, then the change in the store, then in
@@ -258,8 +269,10 @@ func (g *Gate) Snapshot(write func(state []byte) error) error {
 		}
 		e.mu.Unlock()
 	}
+	s.Uses = r.keepUses()
 	r.mu.RUnlock()
 	s.Carried, s.Relied = g.windows.carriedNow(g.now()), g.ExceptionUses()
+	s.Tickets = g.tickets.triesNow()
 	state, err := json.Marshal(s)
 	if err != nil {
 		return err

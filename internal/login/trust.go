@@ -283,6 +283,7 @@ func (g *Gate) Lean(_ context.Context, a Attempt) Outcome {
 	grant := Grant{}
 	if reason == ReasonOK {
 		rec.Result = audit.Accept
+		g.roster.seen(e, rec, now)
 		grant = Grant{Person: e.name, Attempt: a.ID, Factors: slices.Clone(rec.Factors), directory: x.groups, window: x}
 	}
 	g.log.Submit(&d.pending, rec, nil)

@@ -7,7 +7,7 @@ import (
 )
 
 func TestVault(t *testing.T) {
-	g := &Gate{roster: newRoster(), vault: newVault(), books: newBooks()}
+	g := &Gate{roster: newRoster(), vault: newVault(), books: newBooks(), tickets: newTickets()}
 	put := func(target, print string, state HostKeyState) {
 		for range 2 { // every change may be applied twice
 			g.Apply(Change{All: []Change{{PutHostKey: &HostKey{Target: target, Fingerprint: print, State: state}}}})

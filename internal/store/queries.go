@@ -39,10 +39,11 @@ const (
 	sqlDeleteHostKey    = `DELETE FROM host_keys WHERE target = $1 AND fingerprint = $2`
 	sqlDeleteCredential = `DELETE FROM credentials WHERE target = $1 AND account = $2`
 
-	personColumns = `SELECT name, kind, member_of, disabled, starts, ends, created, more FROM people `
-	sqlPeople     = personColumns + `ORDER BY name`
-	sqlPerson     = personColumns + `WHERE name = $1`
-	sqlPassword   = `SELECT hash FROM passwords WHERE person = $1`
+	personColumns   = `SELECT name, kind, member_of, disabled, starts, ends, created, more FROM people `
+	sqlPeople       = personColumns + `ORDER BY name`
+	sqlPerson       = personColumns + `WHERE name = $1`
+	sqlPassword     = `SELECT hash FROM passwords WHERE person = $1`
+	sqlWithPassword = `SELECT person FROM passwords`
 
 	tokenColumns = `SELECT id, person, label, type, algorithm, digits, period, state, created, serial, maker, starts, ends, seed FROM tokens `
 	sqlTokens    = tokenColumns + `ORDER BY id`

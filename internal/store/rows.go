@@ -229,6 +229,18 @@ func (s *Store) PasswordHash(ctx context.Context, person string) (hash string, o
 	return string(plain), true, nil
 }
 
+// WithPassword tells whose password is set.
+func (s *Store) WithPassword(ctx context.Context) (people map[string]bool, err error) {
+	people = make(map[string]bool)
+	err = s.each(ctx, "whose password is set", sqlWithPassword, nil, func(rows *sql.Rows) error {
+		var person string
+		err := rows.Scan(&person)
+		people[person] = true
+		return explain(err)
+	})
+	return people, err
+}
+
 // each calls fn for every row. An error of fn comes back as it is.
 func (s *Store) each(ctx context.Context, what, query string, args []any, fn func(*sql.Rows) error) error {
 	rows, err := s.reader.QueryContext(ctx, query, args...)

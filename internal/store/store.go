@@ -322,6 +322,9 @@ func (s *Store) applyOne(ctx context.Context, tx *sql.Tx, n Numbered) error {
 	errs = append(errs, s.applyTarget(c, exec)...)
 	errs = append(errs, s.applyRegister(c, exec)...)
 	errs = append(errs, s.applyStock(c, exec)...)
+	if t := c.PutTicket; t != nil {
+		step(owned("put ticket", t.Person, sqlPutTicket, t.ID, t.Person, string(t.State), micros(t.Until), s.sealTicket(t)))
+	}
 	for _, further := range c.All {
 		step(s.applyOne(ctx, tx, Numbered{n.Seq, further}))
 	}

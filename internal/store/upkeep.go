@@ -25,7 +25,7 @@ func (s *Store) Reseal(ctx context.Context) (n int, err error) {
 		stale = r.Stale
 	}
 	for _, reseal := range []func(context.Context, *sql.Tx, string, func([]byte) bool) (string, int, error){
-		s.resealTokens, s.resealPasswords, s.resealCredentials, s.resealStock,
+		s.resealTokens, s.resealPasswords, s.resealCredentials, s.resealStock, s.resealTickets,
 	} {
 		for last, more := "", true; more; {
 			next, written, err := s.resealSome(ctx, last, stale, reseal)

@@ -251,13 +251,17 @@ func (d *Directory) Close() error {
 
 // begin starts one piece of work with its deadline. After a nil error the caller calls end.
 func (d *Directory) begin(ctx context.Context) (bounded context.Context, end func(), err error) {
+	return d.beginFor(ctx, d.o.Timeout)
+}
+
+func (d *Directory) beginFor(ctx context.Context, within time.Duration) (bounded context.Context, end func(), err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.closed {
 		return nil, nil, fmt.Errorf("%w: it is closed", login.ErrUnavailable)
 	}
 	d.work.Add(1)
-	ctx, cancel := context.WithTimeout(ctx, d.o.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, within)
 	stop := context.AfterFunc(d.closing, cancel)
 	return ctx, func() {
 		stop()

@@ -253,6 +253,7 @@ func TestActiveDirectory(t *testing.T) {
 		wantWrong(t, d, "guessed", adPW, "account locked (data 775)")
 		wantPass(t, d, "spared", adPW)
 	})
+	t.Run("list", func(t *testing.T) { listAD(t, s) })
 	t.Run("starttls", func(t *testing.T) {
 		o := s.options()
 		o.URLs, o.StartTLS = []string{"ldap://" + s.host}, true

@@ -1,0 +1,212 @@
+package admin
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"sallyport/internal/audit"
+	"sallyport/internal/login"
+)
+
+// PeopleRules are what the configuration says of people.
+type PeopleRules struct {
+	Strict      bool          // what a person lacks is refused, rather than told
+	Dormant     time.Duration // who has not logged in for so long counts as dormant
+	MinPassword int           // bytes
+	First       string        // the first factor of those who have none of their own
+}
+
+// The values for what a PeopleRules leaves zero.
+const (
+	DefaultDormant     = 45 * 24 * time.Hour
+	DefaultMinPassword = 10
+	firstLocal         = "local"
+)
+
+func (s *Service) rules() PeopleRules {
+	var r PeopleRules
+	if s.People != nil {
+		r = s.People()
+	}
+	r.Dormant = cmp.Or(r.Dormant, DefaultDormant)
+	r.MinPassword = max(cmp.Or(r.MinPassword, DefaultMinPassword), MinPassword)
+	r.First = cmp.Or(r.First, firstLocal)
+	return r
+}
+
+// isLocal tells whether a person's first factor is a password kept here.
+func (s *Service) isLocal(p login.Person) bool { return cmp.Or(p.First, s.rules().First) == firstLocal }
+
+// Particulars are what is asked of people, and decides nothing.
+type Particulars struct {
+	FullName string     `json:"full_name,omitempty"`
+	Mail     string     `json:"mail,omitempty"`
+	Company  string     `json:"company,omitempty"`
+	Sponsor  string     `json:"sponsor,omitempty"`
+	Owner    string     `json:"owner,omitempty"`
+	Contract login.Date `json:"contract_end,omitzero"`
+}
+
+// ParticularsSet changes them; what is nil stays as it is.
+type ParticularsSet struct {
+	FullName *string     `json:"full_name,omitempty"`
+	Mail     *string     `json:"mail,omitempty"`
+	Company  *string     `json:"company,omitempty"`
+	Sponsor  *string     `json:"sponsor,omitempty"`
+	Owner    *string     `json:"owner,omitempty"`
+	Contract *login.Date `json:"contract_end,omitempty"`
+}
+
+// put writes them into a person whose time follows the end of his contract, unless it was said otherwise.
+func (in Particulars) put(p *login.Person) {
+	p.FullName, p.Mail, p.Company, p.Sponsor, p.Owner, p.Contract = in.FullName, in.Mail, in.Company, in.Sponsor, in.Owner, in.Contract
+	if p.Until.IsZero() {
+		p.Until = dayAfter(p.Contract)
+	}
+}
+
+// put changes a person; untilSaid tells that the end of his time was said as well.
+func (in ParticularsSet) put(p *login.Person, untilSaid bool) {
+	set := func(field *string, value *string) {
+		if value != nil {
+			*field = *value
+		}
+	}
+	set(&p.FullName, in.FullName)
+	set(&p.Mail, in.Mail)
+	set(&p.Company, in.Company)
+	set(&p.Sponsor, in.Sponsor)
+	set(&p.Owner, in.Owner)
+	if in.Contract == nil {
+		return
+	}
+	if !untilSaid && (p.Until.IsZero() || p.Until.Equal(dayAfter(p.Contract))) {
+		p.Until = dayAfter(*in.Contract)
+	}
+	p.Contract = *in.Contract
+}
+
+// maxParticular bounds a name or a company, in bytes; maxMail is RFC 5321's bound on a path.
+const (
+	maxParticular = 128
+	maxMail       = 254
+)
+
+func checkParticulars(p login.Person) error {
+	for _, f := range []struct {
+		what, text string
+		most       int
+	}{{"full name", p.FullName, maxParticular}, {"company", p.Company, maxParticular}, {"mail address", p.Mail, maxMail}} {
+		if len(f.text) > f.most || !utf8.ValidString(f.text) || strings.IndexFunc(f.text, unicode.IsControl) >= 0 {
+			return refuse("", "the %s of %s is not a line of at most %d bytes", f.what, clip(p.Name), f.most)
+		}
+	}
+	if at := strings.LastIndexByte(p.Mail, '@'); p.Mail != "" && (at < 1 || at == len(p.Mail)-1 || strings.ContainsAny(p.Mail, " <>,;\"")) {
+		return refuse("jones@example.com", "%q is not a mail address", clip(p.Mail))
+	}
+	return nil
+}
+
+// checkAnswering checks that those who answer for a person are members of staff. Known finds a person, also one who comes in the same change.
+func checkAnswering(p login.Person, known func(name string) (login.Person, bool, error)) error {
+	for _, a := range []struct{ role, name string }{{"sponsor", p.Sponsor}, {"owner", p.Owner}} {
+		if a.name == "" {
+			continue
+		}
+		who, there, err := known(a.name)
+		switch {
+		case err != nil:
+			return err
+		case !there:
+			return refuse("`sallyport user list --kind staff` shows whom there is", "the %s of %s, %q, is nobody here", a.role, p.Name, clip(a.name))
+		case who.Kind != login.Staff || who.Name == p.Name:
+			return refuse("`sallyport user list --kind staff` shows whom there is", "the %s of %s has to be another member of staff, and %s is not", a.role, p.Name, who.Name)
+		}
+	}
+	return nil
+}
+
+// lacks tells what a person of his kind should have and has not.
+func lacks(p login.Person) (list []string) {
+	switch p.Kind {
+	case login.Supplier:
+		if p.Company == "" {
+			list = append(list, "company")
+		}
+		if p.Sponsor == "" {
+			list = append(list, "sponsor")
+		}
+		if p.Until.IsZero() && p.Contract.IsZero() {
+			list = append(list, "contract end or until")
+		}
+	case login.Service, login.BreakGlass:
+		if p.Owner == "" {
+			list = append(list, "owner")
+		}
+	}
+	return list
+}
+
+// lacking tells what a person lacks, as warnings; where the configuration is strict, as a refusal. What he lacked before keeps nobody
+// from changing something else of him.
+func (s *Service) lacking(p login.Person, before []string) ([]string, error) {
+	list := lacks(p)
+	if len(list) == 0 {
+		return nil, nil
+	}
+	what := strings.Join(list, ", ")
+	if s.rules().Strict && slices.ContainsFunc(list, func(one string) bool { return !slices.Contains(before, one) }) {
+		return nil, refuse("--company, --sponsor, --owner, --contract-end, --until; or take out people.strict", "%s %s has no %s", p.Kind, p.Name, what)
+	}
+	return []string{string(p.Kind) + " " + p.Name + " has no " + what + ": `sallyport user list --gaps` will show it"}, nil
+}
+
+// known finds people for checkAnswering.
+func (s *Service) known(ctx context.Context) func(string) (login.Person, bool, error) {
+	return func(name string) (login.Person, bool, error) { return s.Store.PersonByName(ctx, name) }
+}
+
+// checkNew is what is asked beyond checkPerson when somebody is added, or changed from what he was. Who answers for him is looked at
+// only where that is new: a sponsor who has left is a gap, and keeps nobody from changing something else.
+func (s *Service) checkNew(ctx context.Context, p, was login.Person) ([]string, error) {
+	if err := checkParticulars(p); err != nil {
+		return nil, err
+	}
+	fresh := p
+	if p.Sponsor == was.Sponsor {
+		fresh.Sponsor = ""
+	}
+	if p.Owner == was.Owner {
+		fresh.Owner = ""
+	}
+	if err := checkAnswering(fresh, s.known(ctx)); err != nil {
+		return nil, err
+	}
+	return s.lacking(p, lacks(was))
+}
+
+func particularsDetail(p login.Person) (d []audit.Detail) {
+	for _, f := range []struct{ key, value string }{
+		{"full_name", p.FullName}, {"mail", p.Mail}, {"company", p.Company}, {"sponsor", p.Sponsor}, {"owner", p.Owner}, {"contract_end", p.Contract.String()},
+	} {
+		if f.value != "" {
+			d = append(d, audit.Detail{Key: f.key, Value: f.value})
+		}
+	}
+	return d
+}
+
+// reserved are names that nobody new may have.
+func reserved() []string { return []string{login.EnrolName} }
+
+func checkReserved(name string) error {
+	if slices.Contains(reserved(), name) {
+		return refuse("`ssh "+login.EnrolName+"@GATEWAY` is how people come with an enrolment ticket", "%q is not a name for a person here", name)
+	}
+	return nil
+}

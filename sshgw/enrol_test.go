@@ -1,0 +1,271 @@
+package sshgw
+
+import (
+	"context"
+	"errors"
+	"io"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"sallyport/internal/audit"
+	"sallyport/internal/login"
+	"sallyport/otp"
+)
+
+// fakeDesk judges tickets by the real gate, and keeps the rest in mind. It holds callers to its contract.
+type fakeDesk struct {
+	t      testing.TB
+	gate   *login.Gate
+	off    atomic.Bool
+	codes  atomic.Int64 // that were tried
+	last   atomic.Pointer[string]
+	broken atomic.Bool
+}
+
+func (d *fakeDesk) Enrols() bool { return !d.off.Load() }
+
+func (d *fakeDesk) Redeem(ctx context.Context, a login.Attempt, ticket login.Secret) (login.Enrolment, login.Outcome) {
+	if len(a.Proofs) > 0 || a.System.Name != "" {
+		d.t.Errorf("a ticket came with %+v", a)
+	}
+	return d.gate.Redeem(ctx, a, ticket)
+}
+
+func (d *fakeDesk) Enrol(_ context.Context, e login.Enrolment) (Enrolling, error) {
+	if !e.Valid() {
+		d.t.Error("enrolled without an enrolment")
+	}
+	if d.broken.Load() {
+		return Enrolling{}, errors.New("secret-path/of/the/store")
+	}
+	return Enrolling{Token: "tk-new", Secret: "ABCDEFGH", Kind: "TOTP", QR: "#QR#\n", Cols: 4, Rows: 1}, nil
+}
+
+func (d *fakeDesk) Confirm(_ context.Context, e login.Enrolment, token, code string) (bool, error) {
+	d.codes.Add(1)
+	if !e.Valid() || token != "tk-new" {
+		d.t.Errorf("confirmed %q", token)
+	}
+	return code == "246810", nil
+}
+
+func (d *fakeDesk) ChangesPassword(_ context.Context, gr login.Grant) error {
+	if why := d.gate.ProvedAnew(gr); why != login.ReasonOK {
+		return sentence("Not by this login.")
+	}
+	return nil
+}
+
+func (d *fakeDesk) ChangePassword(_ context.Context, gr login.Grant, password login.Secret) error {
+	text := password.Reveal()
+	d.last.Store(&text)
+	return nil
+}
+
+type sentence string
+
+func (s sentence) Error() string    { return string(s) }
+func (s sentence) Sentence() string { return string(s) }
+
+// withDesk serves with a desk, and gives alice a ticket.
+func (h *harness) withDesk() (d *fakeDesk, ticket string) {
+	h.Helper()
+	d = &fakeDesk{t: h.TB, gate: h.gate}
+	text, hash, err := login.NewTicket()
+	if err != nil {
+		h.Fatal(err)
+	}
+	h.gate.Apply(login.Change{PutTicket: &login.Ticket{
+		ID: "tt-1", Person: "alice", Hash: hash, Params: otp.Default(), State: login.TicketOpen, Created: h.now(), Until: h.now().Add(time.Hour),
+	}})
+	h.serve(h.config("10.0.0.1:22"))
+	h.srv.desk = d // nobody is connected yet
+	return d, text
+}
+
+// enrolling connects as who comes with a ticket.
+func (h *harness) enrolling(name, ticket, password string) (*ssh.Client, error) {
+	asked := false
+	return ssh.Dial("tcp", h.addr, &ssh.ClientConfig{
+		User: login.EnrolName, HostKeyCallback: ssh.FixedHostKey(h.hostKey.PublicKey()),
+		Auth: []ssh.AuthMethod{ssh.KeyboardInteractive(func(_, _ string, prompts []string, echos []bool) ([]string, error) {
+			if asked {
+				return nil, errors.New("asked again")
+			}
+			asked = true
+			if len(prompts) != 3 {
+				return nil, errors.New("other questions") // those of a login
+			}
+			if echos[2] {
+				h.Error("the password is shown")
+			}
+			return []string{name, ticket, password}, nil
+		})},
+	})
+}
+
+// P11: a ticket opens one session for enrolling, and no target, port, command or second session.
+func TestEnrolmentOpensNothing(t *testing.T) {
+	h := newHarness(t)
+	_, ticket := h.withDesk()
+	c, err := h.enrolling("Alice", ticket, alicePassword)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for _, address := range []string{"core-sw1:22", "localhost:22"} {
+		if conn, err := c.Dial("tcp", address); err == nil {
+			conn.Close()
+			t.Errorf("%s was reached", address)
+		}
+	}
+	if _, err := c.Listen("tcp", "127.0.0.1:0"); err == nil {
+		t.Error("a port was forwarded back")
+	}
+	s, err := c.NewSession()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.NewSession(); err == nil {
+		t.Error("a second session was opened")
+	}
+	var said strings.Builder
+	s.Stdout, s.Stderr = &said, &said
+	if err := s.Run("id"); err == nil || !strings.Contains(said.String(), "without a command") {
+		t.Errorf("a command: %v, %q", err, said.String())
+	}
+	refused := 0
+	for _, rec := range h.records() {
+		if rec.Event == "access" {
+			if rec.Result != audit.Reject || rec.Person != "alice" || rec.Attempt == "" {
+				t.Errorf("record: %+v", rec)
+			}
+			refused++
+		}
+	}
+	if refused != 4 {
+		t.Errorf("%d refusals are on record", refused)
+	}
+}
+
+// Without a terminal the dialogue works by lines; a wrong code may be followed by others, three in all.
+func TestEnrolmentByLines(t *testing.T) {
+	h := newHarness(t)
+	d, ticket := h.withDesk()
+	for typed, want := range map[string]struct {
+		codes int64
+		says  string
+		ok    bool
+	}{
+		"123\n246810\n":                    {2, "Done:", true},
+		"1\r\n2\r\n3\r\n246810\r\n":        {3, "was not enrolled", false},
+		strings.Repeat("9", 10<<10) + "\n": {0, "", false},
+	} {
+		d.codes.Store(0)
+		c, err := h.enrolling("alice", ticket, alicePassword)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := c.NewSession()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var said strings.Builder
+		s.Stdin, s.Stdout = strings.NewReader(typed), &said
+		err = s.Shell()
+		if err == nil {
+			err = s.Wait()
+		}
+		if (err == nil) != want.ok || !strings.Contains(said.String(), want.says) || !strings.Contains(said.String(), "ABCD EFGH") || d.codes.Load() != want.codes {
+			t.Errorf("%.20q: %v after %d codes\n%s", typed, err, d.codes.Load(), said.String())
+		}
+		c.Close()
+	}
+	if c, err := h.enrolling("alice", ticket, alicePassword); err == nil {
+		c.Close()
+		t.Error("a ticket was taken a fourth time")
+	}
+}
+
+// What fails within is not told to strangers' eyes, and while a person is called enrol, enrolling is off.
+func TestEnrolmentBroken(t *testing.T) {
+	h := newHarness(t)
+	d, ticket := h.withDesk()
+	d.broken.Store(true)
+	c, err := h.enrolling("alice", ticket, alicePassword)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	s, err := c.NewSession()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var said strings.Builder
+	s.Stdout = &said
+	if err := s.Shell(); err == nil {
+		err = s.Wait()
+		if err == nil || strings.Contains(said.String(), "secret-path") || !strings.Contains(said.String(), "operators") {
+			t.Errorf("%v, %q", err, said.String())
+		}
+	}
+	d.off.Store(true)
+	if _, err := h.enrolling("alice", ticket, alicePassword); err == nil {
+		t.Error("a ticket was taken while somebody is called enrol")
+	}
+	// P3: without a record nothing is shown.
+	d.off.Store(false)
+	h.failing.Store(true)
+	if c, err := h.enrolling("alice", ticket, alicePassword); err == nil {
+		c.Close()
+		t.Error("a ticket was taken without a record")
+	}
+}
+
+// A password is changed at a terminal, soon after a login that proved both kinds, and by nobody else.
+func TestPasswd(t *testing.T) {
+	h := newHarness(t)
+	d, _ := h.withDesk()
+	c := h.alice()
+	defer c.Close()
+	passwd := func(terminal bool, typed string) string {
+		t.Helper()
+		s, err := c.NewSession()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		var said strings.Builder
+		s.Stdout, s.Stderr = &said, &said
+		in, err := s.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if terminal {
+			if err := s.RequestPty("xterm", 24, 80, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := s.Start("passwd"); err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.WriteString(in, typed)
+		_ = s.Wait()
+		return said.String()
+	}
+	if said := passwd(false, "new\nnew\n"); !strings.Contains(said, "ssh -t alice@GATEWAY passwd") || d.last.Load() != nil {
+		t.Errorf("without a terminal: %q", said)
+	}
+	if said := passwd(true, "one word\rother word\rnew word\rnew word\r"); !strings.Contains(said, "not the same") || !strings.Contains(said, "is changed") ||
+		strings.Contains(said, "new word") || *d.last.Load() != "new word" {
+		t.Errorf("at a terminal: %q", said)
+	}
+	h.clock.Add(int64(passwdWithin + time.Minute))
+	if said := passwd(true, "late\rlate\r"); !strings.Contains(said, "Log in anew") || *d.last.Load() != "new word" {
+		t.Errorf("late: %q", said)
+	}
+}
