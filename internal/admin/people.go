@@ -274,7 +274,16 @@ func (s *Service) removeUser(ctx context.Context, name string) (Done, error) {
 	if err != nil {
 		return Done{}, err
 	}
-	return s.commit(ctx, change{event: "user.remove", person: p.Name, kind: p.Kind, what: login.Change{DeletePerson: p.Name}})
+	what, serials, err := s.backToStock(ctx, p.Name)
+	if err != nil {
+		return Done{}, err
+	}
+	c := change{event: "user.remove", person: p.Name, kind: p.Kind, what: login.Change{DeletePerson: p.Name}}
+	if len(serials) > 0 {
+		c.what = login.Change{All: append(what, c.what)}
+		c.detail = []audit.Detail{{Key: "back_to_stock", Value: strings.Join(serials, ",")}}
+	}
+	return s.commit(ctx, c)
 }
 
 func (s *Service) userShow(ctx context.Context, in PersonIn) (UserInfo, error) {

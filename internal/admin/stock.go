@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -548,4 +549,37 @@ func (s *Service) tokenDiscard(ctx context.Context, in TokenSerial) (Done, error
 		event: "token.discard", person: "none", what: login.Change{DeleteStock: t.Serial},
 		detail: []audit.Detail{{Key: "serial", Value: t.Serial}, {Key: "maker", Value: t.Maker}, {Key: "file_sha256", Value: t.Batch}, {Key: "why", Value: cmp.Or(clip(in.Reason), "not said")}},
 	})
+}
+
+// backToStock is the change that takes a person's hardware tokens back, with what of each is used up: whoever gets one next, and whoever
+// reads the maker's file once more, must not have a code accepted that was accepted before (P2). The caller holds s.mu.
+func (s *Service) backToStock(ctx context.Context, person string) (what []login.Change, serials []string, err error) {
+	tokens, err := s.Store.TokensOf(ctx, person)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, t := range tokens {
+		if t.Serial == "" || slices.Contains(serials, t.Serial) {
+			continue
+		}
+		all, err := s.Store.TokensBySerial(ctx, t.Serial)
+		if err != nil {
+			return nil, nil, err
+		}
+		if slices.ContainsFunc(all, func(o login.Token) bool { return o.Person != person }) {
+			continue // it has gone on to somebody else
+		}
+		back := login.StockToken{
+			Serial: t.Serial, Maker: t.Maker, Params: t.Params, Seed: t.Seed, From: t.From, Until: t.Until,
+			Imported: s.Now().UTC().Truncate(time.Millisecond),
+		}
+		for _, o := range all {
+			used, drift := s.Gate.TokenStanding(person, o.ID)
+			if back.Counter <= used {
+				back.Counter, back.Drift = used+1, int64(drift)
+			}
+		}
+		what, serials = append(what, login.Change{PutStock: &back}), append(serials, t.Serial)
+	}
+	return what, serials, nil
 }

@@ -422,3 +422,42 @@ func TestUpload(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// P2: a hardware token outlives its person with what was used of it, so that the next one has no code accepted that was accepted before,
+// and the maker's file does not make it new.
+func TestRemovedPersonsTokens(t *testing.T) {
+	d := newDesk(t)
+	d.do("user.add", UserAdd{Name: "alice", Groups: []string{"network"}}, nil)
+	d.do("user.add", UserAdd{Name: "bob", Groups: []string{"network"}}, nil)
+	file := "serial,seed,type\nh1," + hex.EncodeToString(tableSeed(1)) + ",hotp\nt1," + hex.EncodeToString(tableSeed(2)) + ",totp\n"
+	if r, err := d.take(file, TokenImport{}); err != nil || len(r.Faults) > 0 {
+		t.Fatal(r.Faults, err)
+	}
+	hotp := otp.Params{Type: otp.TypeHOTP, Algorithm: otp.SHA1, Digits: 6}
+	totp := otp.Default()
+	step := totp.StepAt(d.clock)
+	give := func(person string) {
+		d.do("token.assign", TokenAssign{Serial: "h1", Person: person, Active: true}, nil)
+		d.do("token.assign", TokenAssign{Serial: "t1", Person: person, Active: true}, nil)
+	}
+	give("alice")
+	for _, code := range []string{otp.Code(tableSeed(1), hotp, 4), otp.Code(tableSeed(2), totp, step)} {
+		if got := d.codeLogin("alice", code); got != login.ReasonOK {
+			t.Fatal(got)
+		}
+	}
+	d.do("user.remove", PersonIn{"alice"}, nil)
+	if r, err := d.take(file+"h9,"+hex.EncodeToString(tableSeed(9))+",hotp\n", TokenImport{}); err == nil && len(r.Faults) == 0 {
+		t.Errorf("the maker's file makes them new: %+v", r)
+	}
+	d.restart()
+	give("bob")
+	for _, code := range []string{otp.Code(tableSeed(1), hotp, 4), otp.Code(tableSeed(1), hotp, 3), otp.Code(tableSeed(2), totp, step)} {
+		if got := d.codeLogin("bob", code); got == login.ReasonOK {
+			t.Error("a code was accepted twice")
+		}
+	}
+	if got := d.codeLogin("bob", otp.Code(tableSeed(1), hotp, 5)); got != login.ReasonOK {
+		t.Errorf("the next one: %s", got)
+	}
+}
