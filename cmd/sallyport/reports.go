@@ -94,7 +94,7 @@ const frameworksFile = "frameworks.yaml"
 func (a *app) reportState(ctx context.Context, full bool) (report.State, error) {
 	cfg := a.config()
 	s := report.State{
-		Now: a.admin.Now(), By: admin.ActorOf(ctx).Name, Version: version(), Config: hashOf(cfg), Node: cfg.Node, Log: a.log, Rules: *a.gate.Policy(),
+		Now: a.admin.Now(), By: admin.ActorOf(ctx).Name, Version: version(), Config: hashOf(cfg), Node: cfg.Node, Organisation: cfg.Organisation, Log: a.log, Rules: *a.gate.Policy(),
 		First: cfg.Login.FirstFactor, Live: len(a.gate.Sessions()), Standings: a.standings,
 		Verify: func(ctx context.Context) report.Integrity { return a.verifyForReport(ctx, full) },
 		Directory: func(ctx context.Context, person string) ([]string, error) {

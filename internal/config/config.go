@@ -43,6 +43,8 @@ type Config struct {
 	Data      string    // folder of database, keys and recordings
 	Database  *Database // nil: SQLite in Data
 	Node      string    // this gateway's name in the records; empty: the machine's
+
+	Organisation string // whose it is, for statements
 	Log       Log
 	Login     Login
 	People    People

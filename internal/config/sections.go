@@ -28,6 +28,7 @@ func root(r *strict.Reader, n *yaml.Node) *Config {
 	} else {
 		b.Value("node")
 	}
+	cfg.Organisation = b.Printable("organisation", "", 100)
 	cfg.Log = log(b.Block("log"))
 	cfg.Login = login(b.Block("login"))
 	cfg.People = people(b.Block("people"))
