@@ -39,24 +39,24 @@ func ParseSpan(s string) (time.Duration, error) { return strict.ParseDuration(s)
 
 // Config is one whole configuration, checked, with its defaults filled in.
 type Config struct {
-	File      string    `key:"-"` // as it was given
-	Data      string    // folder of database, keys and recordings
-	Database  *Database // nil: SQLite in Data
-	Node      string    // this gateway's name in the records; empty: the machine's
+	File     string    `key:"-"` // as it was given
+	Data     string    // folder of database, keys and recordings
+	Database *Database // nil: SQLite in Data
+	Node     string    // this gateway's name in the records; empty: the machine's
 
 	Organisation string // whose it is, for statements
-	Log       Log
-	Login     Login
-	People    People
-	RADIUS    RADIUS
-	SSH       SSH
-	Recording Recording
-	Rules     []Rule
-	Audit     Audit
-	Alerts    Alerts
-	Console   Console
-	Metrics   Metrics
-	Operators Operators
+	Log          Log
+	Login        Login
+	People       People
+	RADIUS       RADIUS
+	SSH          SSH
+	Recording    Recording
+	Rules        []Rule
+	Audit        Audit
+	Alerts       Alerts
+	Console      Console
+	Metrics      Metrics
+	Operators    Operators
 
 	Warnings []Problem `key:"-"` // what may be meant, and should be known
 }
