@@ -112,10 +112,11 @@ func TestRsyslog(t *testing.T) {
 	}
 	fill(t, l, 10)
 	before := len(list)
-	run(t, Options{Name: "siem", Address: r.address, TLS: ca.client(siemName), Start: true, Overlap: 100, Log: l, Cursors: c})
+	f, _ = run(t, Options{Name: "siem", Address: r.address, TLS: ca.client(siemName), Start: true, Overlap: 100, Log: l, Cursors: c})
 	until(t, "the rest is there", func() bool { list, _ := seqs(t, r.messages()); return complete(list, 5510) })
-	if list, _ := seqs(t, r.messages()); len(list) != before+10 {
-		t.Errorf("after a stop in peace %d records came for 10", len(list)-before)
+	list, _ = seqs(t, r.messages())
+	if s := f.Standing(t.Context()); len(list) != before+10 && s.Failures == 0 { // a busy machine may break the connection: that repeats
+		t.Errorf("after a stop in peace %d records came for 10: %+v", len(list)-before, s)
 	}
 }
 
