@@ -102,6 +102,10 @@ func TestOf(t *testing.T) {
 			},
 			[]Signal{{HostKeyWaits, "", "sw1"}},
 		},
+		"sync":         {nobody("people.sync", "directory_unread"), []Signal{{SyncFailed, "", ""}}},
+		"synced":       {admin("people.sync", audit.Info), nil},
+		"leaver":       {admin("user.leaver", audit.Error), []Signal{{LeaverHasSession, "alice", ""}}},
+		"leaver, out":  {admin("user.leaver", audit.Info), nil},
 		"forward":      {nobody("forward.down", "receiver_behind", "receiver", "siem"), []Signal{{LogForwardDown, "", "siem"}}},
 		"witness":      {nobody("witness.conflict", "conflict", "witness", "trust-b"), []Signal{{WitnessConflict, "", "trust-b"}}},
 		"recorder":     {reason("recording_unavailable"), []Signal{{RecorderFailed, "alice", "vpn"}}},
@@ -259,6 +263,11 @@ func TestEndsByItself(t *testing.T) {
 			change("clock.state", "unsynchronised", "gateway", "", audit.Error, "clock_synced", "no"),
 			change("clock.state", "ok", "gateway", "", audit.Info, "clock_synced", "unknown"),
 			change("clock.state", "ok", "gateway", "", audit.Info, "clock_synced", "yes"),
+		},
+		SyncFailed: {
+			change("people.sync", "directory_unread", "gateway", "", audit.Error),
+			change("user.batch", "ok", "gateway", "", audit.Info),
+			change("people.sync", "ok", "gateway", "", audit.Info),
 		},
 		HostKeyWaits: {
 			change("target.host_key", "host_key_unknown", "sw1", "", audit.Info),

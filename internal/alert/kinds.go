@@ -76,6 +76,8 @@ const (
 	WitnessConflict  Kind = "witness_conflict"
 	RecorderFailed   Kind = "recorder_failed"
 	OperatorRefused  Kind = "operator_refused"
+	SyncFailed       Kind = "directory_sync_failed"
+	LeaverHasSession Kind = "leaver_has_session"
 	MoreAlerts       Kind = "more_alerts"
 )
 
@@ -116,6 +118,8 @@ func Meanings() []Meaning {
 		{WitnessConflict, Critical, "A witness has seen another history of this log.", "Somebody altered the log, or put an old copy back. Keep everything as it is, and compare with the exports."},
 		{RecorderFailed, Warning, "A session could not be recorded.", "Look at the space for recordings. Where a rule requires recording, the session was refused or ended."},
 		{OperatorRefused, Notice, "Somebody asked the gateway for something that his role does not permit.", "Ask him why; or give him the role."},
+		{SyncFailed, Warning, "People could not follow the directory: who has left there may still be let in here.", "`sallyport user sync --dry-run` says why. This closes by itself when a look succeeds."},
+		{LeaverHasSession, Critical, "Somebody was found to have left, and a session of his could not be ended.", "`sallyport session list`, and end it at the system itself."},
 		{MoreAlerts, Warning, "So many alerts of one kind are open that further ones are only counted.", "Close what is understood; the records have all of it."},
 	}
 }

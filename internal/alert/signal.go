@@ -23,6 +23,8 @@ const (
 	EventClockStep   = "clock.step"
 	EventClockState  = "clock.state"
 	EventConflict    = "witness.conflict"
+	EventSync        = "people.sync"
+	EventLeaver      = "user.leaver" // person
 	EventAck         = "alert.ack"   // details alert, actor
 	EventClose       = "alert.close" // details alert, actor, outcome
 	EventTest        = "alert.test"
@@ -118,6 +120,14 @@ func ofEvent(rec *audit.Record, person, system string) []Signal {
 		case named(detail(rec, "changes")) != "":
 			return one(PolicyChanged, "", "")
 		}
+	case EventSync:
+		if bad {
+			return one(SyncFailed, "", "")
+		}
+	case EventLeaver:
+		if bad {
+			return one(LeaverHasSession, person, "")
+		}
 	case EventClockStep:
 		return one(ClockBad, "", "")
 	case EventClockState, "gateway.start":
@@ -163,6 +173,10 @@ func ends(rec *audit.Record) (list []ending) {
 	case EventClockState:
 		if rec.Result == audit.Info && detail(rec, clockSynced) == "yes" {
 			list = append(list, ending{ClockBad, "", "", "the clock is synchronised again"})
+		}
+	case EventSync:
+		if rec.Result == audit.Info {
+			list = append(list, ending{SyncFailed, "", "", "the directory was read, and people follow it again"})
 		}
 	case "exception.review", "exception.end":
 		list = append(list, ending{ExceptionDue, "", named(rec.Exception), "it was reviewed or ended"})
