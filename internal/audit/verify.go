@@ -48,12 +48,17 @@ type Report struct {
 	Records uint64    // that are there to be read
 	Erased  uint64    // of which only the leaf is left
 	// ErasedRanges are the erased ones, the first MaxErasedRanges runs of them. That they are gone is proved to be no
-	// damage; that somebody was allowed to erase them is for the reader to find out.
+	// damage.
 	ErasedRanges []Range
-	Unfinished   string     // VerifyDir: a write that a killed gateway left behind the last record; empty: none
-	Unsigned     uint64     // VerifyDir: records after those that the checkpoint signs. They are sound, and prove nothing yet
-	First, Last  time.Time  // of the first and the last record read
-	Cosigned     []Cosigned // checkpoints that others kept or signed, and the log holds to
+	// UncoveredErased are erased ones, as many runs, of which no later record of the event EventErase tells, or one that
+	// cannot be true, since a record before them is of a later time than the erased are said to be: somebody hid them.
+	// The hashes are right all the same, so this is no error.
+	UncoveredErased []Range
+	Erasures        uint64     // records of the event EventErase
+	Unfinished      string     // VerifyDir: a write that a killed gateway left behind the last record; empty: none
+	Unsigned        uint64     // VerifyDir: records after those that the checkpoint signs. They are sound, and prove nothing yet
+	First, Last     time.Time  // of the first and the last record read
+	Cosigned        []Cosigned // checkpoints that others kept or signed, and the log holds to
 }
 
 // checker is what both verifications do with each record.
@@ -62,6 +67,7 @@ type checker struct {
 	hasher   leafHasher
 	parser   parser
 	steps    map[string]int64 // by token, the last step consumed
+	cover    coverage
 	report   Report
 	progress func(n uint64)
 }
@@ -82,6 +88,7 @@ func (c *checker) add(e *entry, stated []byte, dir bool) *BadRecord {
 	leaf := e.leafOf(&c.hasher)
 	if e.erased {
 		c.erased(seq)
+		c.cover.erased(seq, c.report.Last)
 	} else {
 		rec, err := c.parser.parse(e.json)
 		switch {
@@ -113,6 +120,10 @@ func (c *checker) add(e *entry, stated []byte, dir bool) *BadRecord {
 			c.report.First = rec.Time
 		}
 		c.report.Last = rec.Time
+		if rec.Event == EventErase {
+			c.report.Erasures++
+			c.cover.told(rec)
+		}
 		c.report.Records++
 	}
 	c.tree.add(leaf)
@@ -124,12 +135,13 @@ func (c *checker) add(e *entry, stated []byte, dir bool) *BadRecord {
 
 func (c *checker) erased(seq uint64) {
 	c.report.Erased++
-	r := c.report.ErasedRanges
-	if n := len(r); n > 0 && r[n-1].Last+1 == seq {
-		r[n-1].Last = seq
-	} else if n < MaxErasedRanges {
-		c.report.ErasedRanges = append(r, Range{seq, seq})
-	}
+	c.report.ErasedRanges = appendRange(c.report.ErasedRanges, Range{seq, seq}, MaxErasedRanges)
+}
+
+// done is the report, at the end of the records.
+func (c *checker) done() Report {
+	c.report.UncoveredErased = c.cover.uncovered()
+	return c.report
 }
 
 // compare tells whether the records seen are those that h signs. Good is how many are known to be right.
@@ -225,7 +237,7 @@ func (c *checker) finishExport(line []byte, in *bufio.Reader, v note.Verifier) (
 	case !errors.Is(err, io.EOF):
 		return c.report, fmt.Errorf("reading the export: %w", err)
 	}
-	return c.report, nil
+	return c.done(), nil
 }
 
 // VerifyDir checks the journal in dir against the checkpoint file, as VerifyExport does, and besides the private
@@ -278,7 +290,7 @@ func VerifyDirWith(dir, checkpointFileName string, v note.Verifier, with Witness
 		return c.report, verifyError(dir, err)
 	}
 	c.report.Unfinished = unfinished
-	return c.report, nil
+	return c.done(), nil
 }
 
 // verifyError names the record that damage to the journal is to, where it is to one: entries are numbered as records are.
