@@ -40,7 +40,7 @@ func (c *coverage) erased(seq uint64, after time.Time) {
 		return
 	}
 	if len(c.runs) >= maxRuns {
-		c.lost = appendRange(c.lost, Range{seq, seq}, MaxErasedRanges)
+		c.lost = AppendRange(c.lost, Range{seq, seq}, MaxErasedRanges)
 		return
 	}
 	c.runs = append(c.runs, run{Range{seq, seq}, after})
@@ -95,7 +95,7 @@ func (c *coverage) uncovered() []Range {
 				at = reach + 1
 				continue
 			}
-			bare = appendRange(bare, Range{at, min(first, r.Last+1) - 1}, MaxErasedRanges)
+			bare = AppendRange(bare, Range{at, min(first, r.Last+1) - 1}, MaxErasedRanges)
 			at = first
 		}
 	}

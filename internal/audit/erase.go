@@ -104,7 +104,7 @@ func (l *Log) Erase(ctx context.Context, o Erasure) (Erased, error) {
 		}
 		sum.Erased += plan.goes
 		for _, r := range plan.ranges {
-			sum.Ranges = appendRange(sum.Ranges, r, MaxErasedRanges)
+			sum.Ranges = AppendRange(sum.Ranges, r, MaxErasedRanges)
 		}
 		if plan.young {
 			return sum, nil
@@ -176,7 +176,7 @@ func (l *Log) planErasure(ctx context.Context, seg part, o *Erasure) (p erasureP
 			p.held++
 		default:
 			p.goes++
-			p.ranges = appendRange(p.ranges, Range{index, index}, 0)
+			p.ranges = AppendRange(p.ranges, Range{index, index}, 0)
 		}
 		return nil
 	})
@@ -186,8 +186,8 @@ func (l *Log) planErasure(ctx context.Context, seg part, o *Erasure) (p erasureP
 	return p, err
 }
 
-// appendRange adds a range after the others, at most so many of them, 0: any number.
-func appendRange(all []Range, r Range, most int) []Range {
+// AppendRange adds a range after the others, at most so many of them, 0: any number.
+func AppendRange(all []Range, r Range, most int) []Range {
 	if n := len(all); n > 0 && all[n-1].Last+1 == r.First {
 		all[n-1].Last = r.Last
 		return all

@@ -39,7 +39,10 @@ func badRecord(seq uint64, format string, args ...any) *BadRecord {
 const MaxErasedRanges = 1000
 
 // Range is the records First to Last.
-type Range struct{ First, Last uint64 }
+type Range struct {
+	First uint64 `json:"first"`
+	Last  uint64 `json:"last"`
+}
 
 // Report is what a verification found. With an error it tells how far it came.
 type Report struct {
@@ -135,7 +138,7 @@ func (c *checker) add(e *entry, stated []byte, dir bool) *BadRecord {
 
 func (c *checker) erased(seq uint64) {
 	c.report.Erased++
-	c.report.ErasedRanges = appendRange(c.report.ErasedRanges, Range{seq, seq}, MaxErasedRanges)
+	c.report.ErasedRanges = AppendRange(c.report.ErasedRanges, Range{seq, seq}, MaxErasedRanges)
 }
 
 // done is the report, at the end of the records.
