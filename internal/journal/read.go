@@ -169,6 +169,13 @@ func scanLast(dir string, s segment, fn func(frame, int64) error) (tail, error) 
 		return tail{}, fmt.Errorf("open segment: %w", err)
 	}
 	defer f.Close()
+	now, err := headerOf(f, s.first)
+	if err != nil {
+		return tail{}, err
+	}
+	if now.was > 0 { // since it was listed, it was finished and rewritten
+		s = now
+	}
 	return scanTail(f, s, fn)
 }
 

@@ -36,18 +36,18 @@ func (j *Journal) Finish() error {
 	if j.opt.ReadOnly {
 		return fmt.Errorf("finish segment: %w", ErrReadOnly)
 	}
-	j.turn <- struct{}{}
-	defer func() { <-j.turn }()
+	j.rewriting.Lock() // before the turn, which Close keeps, as Close does
+	defer j.rewriting.Unlock()
 	j.mu.Lock()
 	closed, failed := j.closed, j.err
 	j.mu.Unlock()
-	switch {
-	case failed != nil:
-		return failed
-	case closed:
-		return ErrClosed
-	case j.end <= segmentHeader:
-		return nil
+	if failed != nil || closed {
+		return fmt.Errorf("finish segment: %w", cmp.Or(failed, ErrClosed))
+	}
+	j.turn <- struct{}{}
+	defer func() { <-j.turn }()
+	if err := j.Err(); err != nil || j.end <= segmentHeader {
+		return err
 	}
 	if err := j.roll(); err != nil {
 		j.fail(&batch{done: make(chan struct{})}, err)
