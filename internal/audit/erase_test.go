@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,14 +19,16 @@ import (
 type aging struct {
 	*fixture
 	log   *Log
-	now   time.Time
+	now   time.Time // as the test has it
 	first time.Time
+	clock atomic.Int64 // now, for the log's own goroutine
 }
 
 func newAging(t testing.TB, k keys, n int) *aging {
 	a := &aging{fixture: newFixture(t, k), first: time.Date(2025, 1, 1, 0, 0, 0, 0, time.UTC)}
 	a.now = a.first
-	a.o.Now = func() time.Time { return a.now }
+	a.clock.Store(a.now.UnixNano())
+	a.o.Now = func() time.Time { return time.Unix(0, a.clock.Load()).UTC() }
 	a.o.Journal.SegmentBytes = 4000
 	a.log = a.open(t)
 	a.append(t, n)
@@ -35,6 +38,7 @@ func newAging(t testing.TB, k keys, n int) *aging {
 func (a *aging) append(t testing.TB, n int) {
 	t.Helper()
 	for range n {
+		a.clock.Store(a.now.UnixNano())
 		rec := loginRecord(int(a.log.Next()))
 		rec.Person, rec.Time = fmt.Sprintf("p%d", a.log.Next()%3), a.now
 		if _, err := a.log.Append(rec, nil); err != nil {
@@ -42,6 +46,7 @@ func (a *aging) append(t testing.TB, n int) {
 		}
 		a.now = a.now.Add(time.Hour)
 	}
+	a.clock.Store(a.now.UnixNano())
 }
 
 func (a *aging) snapshots(t testing.TB) {

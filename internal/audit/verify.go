@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
@@ -67,8 +68,6 @@ type Report struct {
 // checker is what both verifications do with each record.
 type checker struct {
 	tree     tree
-	hasher   leafHasher
-	parser   parser
 	steps    map[string]int64 // by token, the last step consumed
 	cover    coverage
 	report   Report
@@ -79,45 +78,37 @@ func newChecker(progress func(n uint64)) *checker {
 	if progress == nil {
 		progress = func(uint64) {}
 	}
-	return &checker{hasher: newLeafHasher(), steps: make(map[string]int64), progress: progress}
+	return &checker{steps: make(map[string]int64), progress: progress}
 }
 
 // progressEvery is how many records lie between two calls of progress.
 const progressEvery = 10_000
 
-// add checks the next entry and takes it into the tree. Stated is the leaf that stands beside it in an export.
-func (c *checker) add(e *entry, stated []byte, dir bool) *BadRecord {
+// take takes the next record in, which is examined.
+func (c *checker) take(it *item) error {
+	if it.bad != nil {
+		return it.bad
+	}
 	seq := c.tree.size
-	leaf := e.leafOf(&c.hasher)
-	if e.erased {
+	if it.erased {
 		c.erased(seq)
 		c.cover.erased(seq, c.report.Last)
 	} else {
-		rec, err := c.parser.parse(e.json)
-		switch {
-		case err != nil:
-			return badRecord(seq, "%v", err)
-		case rec.Seq != seq:
-			return badRecord(seq, "in its place is record %d", rec.Seq)
-		case !validName(rec.Node):
-			return badRecord(seq, "node %q", rec.Node)
-		}
-		if dir {
-			if err := checkChange(rec, e.change); err != nil {
-				return badRecord(seq, "%v", err)
-			}
-		}
-		if stated != nil && !bytes.Equal(stated, leaf[:]) {
-			return badRecord(seq, "record, salt and leaf do not belong together: one of them was changed")
-		}
-		for _, x := range rec.Effects {
+		rec := it.rec
+		for i := range rec.Effects {
+			x := &rec.Effects[i]
 			if x.Set != "token.step" {
 				continue
 			}
-			if last, used := c.steps[x.ID]; used && x.Value <= last {
+			last, used := c.steps[x.ID]
+			if used && x.Value <= last {
 				return badRecord(seq, "step %d of token %q was consumed after step %d: a code was accepted twice, or an older one", x.Value, x.ID, last)
 			}
-			c.steps[x.ID] = x.Value
+			if used {
+				c.steps[x.ID] = x.Value
+			} else {
+				c.steps[strings.Clone(x.ID)] = x.Value // not to keep all of the record
+			}
 		}
 		if c.report.Records == 0 {
 			c.report.First = rec.Time
@@ -129,7 +120,7 @@ func (c *checker) add(e *entry, stated []byte, dir bool) *BadRecord {
 		}
 		c.report.Records++
 	}
-	c.tree.add(leaf)
+	c.tree.addNode(it.node)
 	if c.tree.size%progressEvery == 0 {
 		c.progress(c.tree.size)
 	}
@@ -175,43 +166,65 @@ func VerifyExportWith(r io.Reader, v note.Verifier, with Witnessed, progress fun
 		return c.report, err
 	}
 	in := bufio.NewReaderSize(r, maxLine)
-	for {
-		seq := c.tree.size
-		if err := w.check(c); err != nil {
-			return c.report, err
-		}
-		line, err := in.ReadSlice('\n')
-		switch {
-		case errors.Is(err, bufio.ErrBufferFull):
-			return c.report, badRecord(seq, "a line of more than %d bytes", maxLine)
-		case errors.Is(err, io.EOF) && len(line) == 0:
-			return c.report, badRecord(seq, "the file ends without a checkpoint: it was cut")
-		case errors.Is(err, io.EOF):
-			return c.report, badRecord(seq, "the file ends within a line: it was cut")
-		case err != nil:
-			return c.report, fmt.Errorf("reading the export: %w", err)
-		}
-		if bytes.HasPrefix(line, []byte(lineCheckpoint)) {
-			if report, err := c.finishExport(line, in, v); err != nil {
-				return report, err
-			}
-			err := w.finish(c)
-			return c.report, err
-		}
-		if bytes.HasPrefix(line, []byte(lineCosigned)) {
-			if bad := w.exported(c, line); bad != nil {
-				return c.report, bad
-			}
-			continue
-		}
-		e, stated, err := parseLine(line, seq)
-		if err != nil {
-			return c.report, badRecord(seq, "%v", err)
-		}
-		if bad := c.add(&e, stated, false); bad != nil {
-			return c.report, bad
-		}
+	if err := w.check(c); err != nil {
+		return c.report, err
 	}
+	var last []byte // the checkpoint's line
+	var between cosignedLines
+	others := func() error {
+		for line := between.at(c.tree.size); line != nil; line = between.at(c.tree.size) {
+			if bad := w.exported(c, line); bad != nil {
+				return bad
+			}
+		}
+		return nil
+	}
+	err = c.each(false, func(emit func([]byte) error) error {
+		for seq := uint64(0); ; {
+			line, err := in.ReadSlice('\n')
+			switch {
+			case errors.Is(err, bufio.ErrBufferFull):
+				return badRecord(seq, "a line of more than %d bytes", maxLine)
+			case errors.Is(err, io.EOF) && len(line) == 0:
+				return badRecord(seq, "the file ends without a checkpoint: it was cut")
+			case errors.Is(err, io.EOF):
+				return badRecord(seq, "the file ends within a line: it was cut")
+			case err != nil:
+				return fmt.Errorf("reading the export: %w", err)
+			case bytes.HasPrefix(line, []byte(lineCheckpoint)):
+				last = bytes.Clone(line)
+				return nil
+			case bytes.HasPrefix(line, []byte(lineCosigned)):
+				if err := between.put(seq, line); err != nil {
+					return err
+				}
+				continue
+			}
+			if err := emit(line); err != nil {
+				return err
+			}
+			seq++
+		}
+	}, func(it *item) error {
+		if err := others(); err != nil {
+			return err
+		}
+		if err := c.take(it); err != nil {
+			return err
+		}
+		return w.check(c)
+	})
+	if err == nil {
+		err = others()
+	}
+	if err != nil {
+		return c.report, err
+	}
+	if report, err := c.finishExport(last, in, v); err != nil {
+		return report, err
+	}
+	err = w.finish(c)
+	return c.done(), err
 }
 
 func (c *checker) finishExport(line []byte, in *bufio.Reader, v note.Verifier) (Report, error) {
@@ -392,16 +405,18 @@ func (c *checker) dir(j *journal.Journal, signed []stored, w *witnessed) error {
 	if err := check(); err != nil {
 		return err
 	}
-	err := j.Scan(0, func(index uint64, _ journal.Position, payload []byte) error {
-		if index != c.tree.size {
-			return badRecord(c.tree.size, "in its place is entry %d", index)
-		}
-		e, err := parseEntry(payload)
-		if err != nil {
-			return badRecord(index, "%v", err)
-		}
-		if bad := c.add(&e, nil, true); bad != nil {
-			return bad
+	err := c.each(true, func(emit func([]byte) error) error {
+		next := uint64(0)
+		return j.Scan(0, func(index uint64, _ journal.Position, payload []byte) error {
+			if index != next {
+				return badRecord(next, "in its place is entry %d", index)
+			}
+			next++
+			return emit(payload)
+		})
+	}, func(it *item) error {
+		if err := c.take(it); err != nil {
+			return err
 		}
 		return check()
 	})
