@@ -221,14 +221,44 @@ func (x *indexer) Find(ctx context.Context, f audit.Filter, fn func(*audit.Recor
 		if err != nil {
 			return err
 		}
+		if err := x.each(ctx, f, hits, fn); err != nil {
+			return err
+		}
+		q, more = q.Following(hits)
+	}
+	return x.tail(ctx, f, indexed, fn)
+}
+
+// dense is how many records there may be for each hit, for the journal to be read from the first to the last in one go: that costs
+// a fifth of reading each by itself.
+const dense = 4
+
+// each calls fn for the records of a page of hits, oldest first.
+func (x *indexer) each(ctx context.Context, f audit.Filter, hits []store.Hit, fn func(*audit.Record) error) error {
+	if len(hits) < page/2 || hits[len(hits)-1].Seq-hits[0].Seq > uint64(dense*len(hits)) {
 		for _, h := range hits {
 			if err := x.one(f, h, fn); err != nil {
 				return err
 			}
 		}
-		q, more = q.Following(hits)
+		return ctx.Err()
 	}
-	return x.tail(ctx, f, indexed, fn)
+	first, last := hits[0], hits[len(hits)-1].Seq
+	err := x.log.ScanFrom(first.Seq, journal.Position{Segment: first.Segment, Offset: first.Offset}, func(rec *audit.Record) error {
+		if rec.Seq <= last && f.Match(rec) {
+			if err := fn(rec); err != nil {
+				return err
+			}
+		}
+		if rec.Seq >= last {
+			return errEnough
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, errEnough) {
+		return err
+	}
+	return ctx.Err()
 }
 
 // newest collects backwards, and then calls fn forwards.

@@ -350,6 +350,21 @@ func (l *Log) Find(seq uint64, pos journal.Position) (*Record, error) {
 	return rec, nil
 }
 
+// ScanFrom is Scan for somebody who knows where record from stands, or stood.
+func (l *Log) ScanFrom(from uint64, pos journal.Position, fn func(*Record) error) error {
+	var p parser
+	return l.journal.ScanFrom(from, pos, func(index uint64, _ journal.Position, payload []byte) error {
+		rec, err := readRecord(&p, index, payload)
+		if err != nil {
+			return fmt.Errorf("record %d: %w", index, err)
+		}
+		if rec == nil {
+			return nil
+		}
+		return fn(rec)
+	})
+}
+
 // ScanAll is Scan that tells of erased records too: rec is nil.
 func (l *Log) ScanAll(from uint64, fn func(seq uint64, rec *Record, pos journal.Position) error) error {
 	if from >= l.journal.Next() {

@@ -2,6 +2,7 @@ package journal
 
 import (
 	"cmp"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -183,6 +184,83 @@ func (j *Journal) Find(index uint64, pos Position) (payload []byte, now Position
 		err = io.ErrUnexpectedEOF
 	}
 	return nil, pos, fmt.Errorf("read entry %d: %w", index, err)
+}
+
+// ScanFrom is Scan for somebody who knows where the first entry stands, so that nothing of its segment before it is read. Where
+// the segment was rewritten since, it is Scan.
+func (j *Journal) ScanFrom(from uint64, pos Position, fn func(index uint64, pos Position, payload []byte) error) error {
+	s, end, ok := j.finishedAt(pos.Segment)
+	if !ok && !j.opt.ReadOnly {
+		s, end, ok = j.last(pos.Segment)
+	}
+	if !ok || s.was > 0 || from < s.first || from >= end || pos.Offset < segmentHeader || pos.Offset >= s.size {
+		return j.Scan(from, fn)
+	}
+	next, begun, err := j.scanPart(s, end, from, pos, fn)
+	if err != nil {
+		return err
+	}
+	if !begun {
+		return j.Scan(from, fn)
+	}
+	if next >= j.Next() {
+		return nil
+	}
+	return j.Scan(next, fn)
+}
+
+// last is the segment in use, if it begins with first, as far as it is durable.
+func (j *Journal) last(first uint64) (s segment, end uint64, ok bool) {
+	j.view.RLock()
+	defer j.view.RUnlock()
+	n := len(j.segments)
+	if n == 0 || j.segments[n-1].first != first {
+		return s, 0, false
+	}
+	return j.segments[n-1], j.next, true
+}
+
+// scanPart reads a finished segment from an entry on; begun is false where that is not where it was said to be.
+func (j *Journal) scanPart(s segment, end, from uint64, pos Position, fn func(uint64, Position, []byte) error) (next uint64, begun bool, err error) {
+	f, err := os.Open(filepath.Join(j.opt.Dir, segmentName(s.first)))
+	if err != nil {
+		return from, false, fmt.Errorf("open segment: %w", err)
+	}
+	defer f.Close()
+	now, err := asItIs(f, s)
+	if err != nil || now.was > 0 {
+		return from, false, err
+	}
+	r := newFrameReader(f, s)
+	r.off, r.bufAt, r.index = pos.Offset, pos.Offset, from
+	head, err := r.peek(frameHeader)
+	if err != nil {
+		return from, false, err
+	}
+	if len(head) == frameHeader {
+		r.place = binary.LittleEndian.Uint32(head[12:])
+	}
+	for r.index < end {
+		at := r.off
+		fr, what, err := r.next()
+		if !begun && (err == io.EOF || what != "") {
+			return from, false, nil
+		}
+		if err == io.EOF {
+			err = io.ErrUnexpectedEOF
+		}
+		if err != nil {
+			return r.index, true, fmt.Errorf("%s: %w", f.Name(), err)
+		}
+		if what != "" {
+			return r.index, true, &Damage{File: segmentName(s.first), Offset: at, Entry: int64(r.index), What: what}
+		}
+		begun = true
+		if err := fn(fr.index, Position{Segment: s.first, Offset: at}, fr.payload); err != nil {
+			return r.index, true, err
+		}
+	}
+	return end, true, nil
 }
 
 // Snapshots tells, of each snapshot that is whole, the index of the first entry that it does not hold, in ascending order.

@@ -72,6 +72,24 @@ func TestRewrite(t *testing.T) {
 		}
 		j = mustOpen(t, o)
 	}
+	for i := range want { // from each entry on, by a place that is right, was right, or is somebody else's
+		for _, pos := range []Position{at[i], at[(i+7)%len(at)], {Offset: 41}} {
+			n := uint64(i)
+			err := j.ScanFrom(n, pos, func(index uint64, where Position, _ []byte) error {
+				if index != n {
+					return fmt.Errorf("entry %d where %d is next", index, n)
+				}
+				if k, _, err := j.Read(where); err != nil || k != n {
+					return fmt.Errorf("entry %d is not at %v: %d, %w", n, where, k, err)
+				}
+				n++
+				return nil
+			})
+			if err != nil || n != uint64(len(want)) {
+				t.Fatalf("from %d at %v: to %d, %v", i, pos, n, err)
+			}
+		}
+	}
 	if now := j.Finished(); !now[0].Rewritten || !now[1].Rewritten || now[2].Rewritten || now[0].Size >= all[0].Size {
 		t.Errorf("%+v", now)
 	}
