@@ -61,6 +61,11 @@ func runRecords(ctx context.Context, n int, dir, binary string, out, progress io
 		return err
 	}
 	b.data, b.conf = filepath.Join(gw, "data"), filepath.Join(gw, "sallyport.yaml")
+	for _, begun := range []string{"journal", "records.db", "sallyport.db", "checkpoint", "checkpoint.synced"} { // nothing is older than what is made here
+		if err := os.RemoveAll(filepath.Join(b.data, begun)); err != nil {
+			return err
+		}
+	}
 	conf := fmt.Sprintf(gatewayConf, "", 0, strings.Repeat("s", 24), "", "")
 	if err := os.WriteFile(b.conf, []byte(conf), 0o600); err != nil {
 		return err

@@ -37,7 +37,8 @@ func (a *app) retain(ctx context.Context, dry bool) (out admin.Retained, err err
 	}
 	out.Holds = len(holds)
 	what := []audit.Detail{
-		{Key: "setting_records", Value: spanOf(setting.Records)}, {Key: "setting_recordings", Value: spanOf(setting.Recordings)},
+		{Key: "setting_records", Value: spanOf(setting.Records)},
+		{Key: "setting_recordings", Value: spanOf(setting.Recordings)},
 		{Key: "holds", Value: strconv.Itoa(len(holds))},
 	}
 	// Recordings first: the records tell whose they are.
@@ -83,7 +84,8 @@ func (a *app) snapshotTwice(ctx context.Context, out admin.Retained, what []audi
 		return err
 	}
 	detail := append([]audit.Detail{
-		{Key: "before", Value: out.Before.Format(time.RFC3339)}, {Key: "to_erase", Value: strconv.FormatUint(out.Erased.Erased, 10)},
+		{Key: "before", Value: out.Before.Format(time.RFC3339)},
+		{Key: "to_erase", Value: strconv.FormatUint(out.Erased.Erased, 10)},
 		{Key: "held", Value: strconv.FormatUint(out.Held, 10)},
 	}, what...)
 	if err := a.admin.Record(ctx, "audit.retain", audit.Info, string(login.ReasonOK), detail...); err != nil {
@@ -123,7 +125,8 @@ func (a *app) retainRecordings(ctx context.Context, before time.Time, holds []lo
 			return nil
 		}
 		detail := append([]audit.Detail{
-			{Key: recording.DetailRecording, Value: old.Path}, {Key: "bytes", Value: strconv.FormatInt(old.Bytes, 10)},
+			{Key: recording.DetailRecording, Value: old.Path},
+			{Key: "bytes", Value: strconv.FormatInt(old.Bytes, 10)},
 			{Key: "before", Value: before.UTC().Format(time.RFC3339)},
 		}, what...)
 		if err := a.admin.RecordRecordingErased(ctx, holds, start, old.Session, detail); err != nil {

@@ -350,3 +350,30 @@ func TestEraseBesideReaders(t *testing.T) {
 	}
 	closeLog(t, a.log)
 }
+
+// FuzzErasure: whatever the details say, it is refused, or the ranges lie before the record and are as many as it says.
+func FuzzErasure(f *testing.F) {
+	f.Add("0-5 7", "2025-01-01T00:00:00.000Z", "7")
+	f.Add("5-0", "2025-01-01T00:00:00.000Z", "7")
+	f.Add("0-18446744073709551615", "", "0")
+	f.Fuzz(func(t *testing.T, ranges, before, erased string) {
+		rec := &Record{Seq: 100, Event: EventErase, Result: Info, Time: testNow, Detail: []Detail{{detailRanges, ranges}, {detailBefore, before}, {detailErased, erased}}}
+		e, err := ParseErasure(rec)
+		if err != nil {
+			return
+		}
+		n := uint64(0)
+		for _, r := range e.Ranges {
+			if r.Last < r.First || r.Last >= rec.Seq {
+				t.Fatalf("%+v", e)
+			}
+			n += r.Last - r.First + 1
+		}
+		var c coverage
+		c.told(rec)
+		c.erased(99, testNow)
+		if n != e.Erased || len(c.uncovered()) > 1 {
+			t.Fatalf("%+v", e)
+		}
+	})
+}

@@ -227,8 +227,8 @@ func (j *Journal) scanPart(s segment, end, from uint64, pos Position, fn func(ui
 		return from, false, fmt.Errorf("open segment: %w", err)
 	}
 	defer f.Close()
-	now, err := asItIs(f, s)
-	if err != nil || now.was > 0 {
+	now, err := headerOf(f, s.first)
+	if err != nil || now.was > 0 { // rewritten since
 		return from, false, err
 	}
 	r := newFrameReader(f, s)
