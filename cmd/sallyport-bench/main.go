@@ -84,11 +84,19 @@ func runCommand(ctx context.Context, args []string, stdout, stderr io.Writer) in
 	markdown := flags.String("md", "", "also write the report to this `file`, as Markdown")
 	asJSON := flags.String("json", "", "also write every single run to this `file`, as JSON")
 	strict := flags.Bool("strict", false, "exit 1 when a Must is not met")
+	records := flags.Int("records", 0, "measure a log of so many `records` instead, ten million for docs/speed.md")
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return 0
 		}
 		return 2
+	}
+	if *records > 0 {
+		if err := runRecords(ctx, *records, b.options.dir, b.binary, stdout, stderr); err != nil {
+			fmt.Fprintf(stderr, "sallyport-bench: %v\n", err)
+			return 1
+		}
+		return 0
 	}
 	if b.quick {
 		b.seconds, b.repeats, b.large, b.idle = 1, 1, min(b.large, 20_000), min(b.idle, 50)

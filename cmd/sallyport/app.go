@@ -124,6 +124,8 @@ type app struct {
 	cfg    *config.Config          // guarded by mu, once the app serves
 	system map[string]login.System // guarded by mu
 
+	retaining sync.Mutex // one run of the retention at a time
+
 	unlock func() error
 }
 
@@ -205,6 +207,7 @@ func openApp(ctx context.Context, cfg *config.Config, logger *slog.Logger, now f
 			return firstfactor.Hash(s, cost)
 		},
 		Seal:   func(change []byte) []byte { return a.ring.Seal(changePurpose, "", change) },
+		Retain: a.retain,
 		System: a.findSystem, End: a.endSession, Change: a.change, Firsts: a.firsts,
 		Operator: a.operator, FourEyes: a.fourEyes, Examine: a.examine, Directory: a.directoryGroups, Targets: targets{a}, Alerts: a.alerts, People: a.peopleRules,
 	})

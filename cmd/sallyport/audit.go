@@ -20,7 +20,7 @@ import (
 )
 
 func (c *cli) auditCommand() *cobra.Command {
-	return noun("audit", "The records and their proof", c.auditSearch(), c.auditTail(), c.auditExport(), c.auditVerify(), c.auditProof(), c.auditCheckpoint(), c.auditPublicKey())
+	return noun("audit", "The records and their proof", c.auditSearch(), c.auditTail(), c.auditExport(), c.auditVerify(), c.auditProof(), c.auditCheckpoint(), c.auditPublicKey(), c.auditRetain(), c.auditHold())
 }
 
 // filterFlags are the flags of search and tail.
@@ -59,7 +59,10 @@ func (c *cli) auditSearch() *cobra.Command {
 				return err
 			}
 			return c.with(cmd, func(caller admin.Caller) error {
-				return c.records(func(w io.Writer) error { return caller.Stream(cmd.Context(), "audit.search", f.in, w) })
+				if err := c.records(func(w io.Writer) error { return caller.Stream(cmd.Context(), "audit.search", f.in, w) }); err != nil {
+					return err
+				}
+				return c.noteErased(cmd, caller, f.in.Since)
 			})
 		},
 	}

@@ -182,12 +182,18 @@ func (c *cli) verified(report audit.Report, err error) error {
 	if report.Unsigned > 0 {
 		fmt.Fprintf(c.stderr, "note: the newest %d records are whole, and not signed yet\n", report.Unsigned)
 	}
+	if err := c.judgeErased(&report); err != nil {
+		return err
+	}
 	var signed []witnessSignature
 	for _, cosigned := range report.Cosigned {
 		signed = append(signed, signaturesOf(cosigned.Checkpoint)...)
 	}
 	if c.json {
 		out := map[string]any{"verified": true, "size": report.Size, "root": report.Root.String()}
+		if report.Erased > 0 {
+			out["erased"], out["erased_ranges"], out["erasures"] = report.Erased, report.ErasedRanges, report.Erasures
+		}
 		if len(report.Cosigned) > 0 {
 			out["checkpoints"], out["witnesses"] = len(report.Cosigned), signed
 		}

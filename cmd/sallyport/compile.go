@@ -81,9 +81,6 @@ func unsupported(cfg *config.Config) config.Problems {
 	if cfg.Database != nil {
 		refuse("database", "a shared database is not served by this version", "leave it out: SQLite in the data folder")
 	}
-	if cfg.Audit.Retention != (config.Retention{}) {
-		cfg.Warnings = append(cfg.Warnings, config.Problem{File: cfg.File, Field: "audit.retention", Text: "this version erases nothing", Hint: "leave it out"})
-	}
 	if d := cfg.SSH.Penalties.InvalidUser; d != 0 && d != defaultInvalidUser {
 		cfg.Warnings = append(cfg.Warnings, config.Problem{
 			File: cfg.File, Field: "ssh.penalties.invaliduser",

@@ -61,6 +61,14 @@ func entryOf(rec *audit.Record, pos journal.Position) store.Entry {
 	}
 }
 
+// entryAt is entryOf of a record that may be erased.
+func entryAt(seq uint64, rec *audit.Record, pos journal.Position) store.Entry {
+	if rec == nil {
+		return store.Entry{Seq: seq}
+	}
+	return entryOf(rec, pos)
+}
+
 // indexer keeps the index of records behind the log, and searches both.
 type indexer struct {
 	log   *audit.Log
@@ -93,6 +101,9 @@ func openIndexer(ctx context.Context, path string, log *audit.Log, fed *feed, lo
 		return nil, errors.Join(err, index.Close())
 	}
 	x.next.Store(next)
+	if err := x.takeRewritten(ctx); err != nil {
+		return nil, errors.Join(err, index.Close())
+	}
 	ctx, x.stop = context.WithCancel(context.WithoutCancel(ctx))
 	go x.follow(ctx)
 	return x, nil
@@ -128,8 +139,8 @@ func (x *indexer) add(ctx context.Context) (more bool, err error) {
 	x.batch = x.feed.take(x.batch[:0], next, indexBatch)
 	more = len(x.batch) == indexBatch
 	if len(x.batch) == 0 {
-		err := x.log.Scan(next, func(rec *audit.Record, pos journal.Position) error {
-			if x.batch = append(x.batch, entryOf(rec, pos)); len(x.batch) == indexBatch {
+		err := x.log.ScanAll(next, func(seq uint64, rec *audit.Record, pos journal.Position) error {
+			if x.batch = append(x.batch, entryAt(seq, rec, pos)); len(x.batch) == indexBatch {
 				return errEnough
 			}
 			return ctx.Err()
@@ -146,6 +157,39 @@ func (x *indexer) add(ctx context.Context) (more bool, err error) {
 	}
 	x.next.Store(next + uint64(len(x.batch)))
 	return more, nil
+}
+
+// takeRewritten takes in what was rewritten of the journal while a crash, or a power cut, kept it from the index.
+func (x *indexer) takeRewritten(ctx context.Context) error {
+	taken, err := x.index.Taken(ctx)
+	if err != nil {
+		return err
+	}
+	for _, segment := range x.log.Rewritten() {
+		if taken[segment.First] == segment.Size {
+			continue
+		}
+		if err := x.take(ctx, segment); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// take takes a segment in that was rewritten.
+func (x *indexer) take(ctx context.Context, segment journal.Finished) error {
+	return x.index.Take(ctx, segment.First, segment.Size, func(put func(store.Entry) error) error {
+		err := x.log.ScanAll(segment.First, func(seq uint64, rec *audit.Record, pos journal.Position) error {
+			if seq >= segment.Next {
+				return errEnough
+			}
+			return put(entryAt(seq, rec, pos))
+		})
+		if errors.Is(err, errEnough) {
+			return nil
+		}
+		return err
+	})
 }
 
 // lag is how many durable records are not indexed.
@@ -177,14 +221,44 @@ func (x *indexer) Find(ctx context.Context, f audit.Filter, fn func(*audit.Recor
 		if err != nil {
 			return err
 		}
+		if err := x.each(ctx, f, hits, fn); err != nil {
+			return err
+		}
+		q, more = q.Following(hits)
+	}
+	return x.tail(ctx, f, indexed, fn)
+}
+
+// dense is how many records there may be for each hit, for the journal to be read from the first to the last in one go: that costs
+// a fifth of reading each by itself.
+const dense = 4
+
+// each calls fn for the records of a page of hits, oldest first.
+func (x *indexer) each(ctx context.Context, f audit.Filter, hits []store.Hit, fn func(*audit.Record) error) error {
+	if len(hits) < page/2 || hits[len(hits)-1].Seq-hits[0].Seq > uint64(dense*len(hits)) {
 		for _, h := range hits {
 			if err := x.one(f, h, fn); err != nil {
 				return err
 			}
 		}
-		q, more = q.Following(hits)
+		return ctx.Err()
 	}
-	return x.tail(ctx, f, indexed, fn)
+	first, last := hits[0], hits[len(hits)-1].Seq
+	err := x.log.ScanFrom(first.Seq, journal.Position{Segment: first.Segment, Offset: first.Offset}, func(rec *audit.Record) error {
+		if rec.Seq <= last && f.Match(rec) {
+			if err := fn(rec); err != nil {
+				return err
+			}
+		}
+		if rec.Seq >= last {
+			return errEnough
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, errEnough) {
+		return err
+	}
+	return ctx.Err()
 }
 
 // newest collects backwards, and then calls fn forwards.
@@ -244,11 +318,11 @@ func query(f audit.Filter, below uint64) store.Query {
 
 // one reads the record that the index points to. The journal has the last word on whether it matches.
 func (x *indexer) one(f audit.Filter, h store.Hit, fn func(*audit.Record) error) error {
-	rec, err := x.log.Read(journal.Position{Segment: h.Segment, Offset: h.Offset})
+	rec, err := x.log.Find(h.Seq, journal.Position{Segment: h.Segment, Offset: h.Offset})
 	if err != nil {
 		return err
 	}
-	if rec.Seq != h.Seq || !f.Match(rec) {
+	if rec == nil || !f.Match(rec) { // nil: it has just been erased
 		return nil
 	}
 	return fn(rec)

@@ -210,6 +210,8 @@ func judge(path string, found *admin.Recording) (note string, wrong bool) {
 		return "not finished: the gateway broke off; " + good, false
 	case errors.Is(err, recording.ErrTailMissing):
 		return fmt.Sprintf("the recording's tail is missing: %v", err), true
+	case errors.Is(err, os.ErrNotExist) && !found.Removed.IsZero():
+		return "the recording was erased on " + day(found.Removed) + ", since its time was over", true
 	case errors.Is(err, os.ErrNotExist):
 		return fmt.Sprintf("the recording is missing: %v", err), true
 	}

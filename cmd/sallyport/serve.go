@@ -355,6 +355,7 @@ func (g *gateway) run(ctx context.Context, o serveOptions) error {
 	work.Go(func() error { return g.tendRegister(workCtx) })
 	work.Go(func() error { return g.tendClock(workCtx) })
 	work.Go(func() error { return g.publisher.Run(workCtx) })
+	work.Go(func() error { return g.tendRetention(workCtx) })
 	if o.notify {
 		work.Go(func() error { return g.cli.tendMemory(workCtx) })
 	}

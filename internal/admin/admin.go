@@ -85,6 +85,7 @@ type Store interface {
 	Exceptions(ctx context.Context, fn func(login.Exception) error) error // every version
 	TimedGrants(ctx context.Context, fn func(login.TimedGrant) error) error
 	Attestations(ctx context.Context, fn func(login.Attestation) error) error
+	Holds(ctx context.Context, fn func(login.Hold) error) error
 	// Apply applies a change whose record has the number seq.
 	Apply(ctx context.Context, seq uint64, c login.Change) error
 }
@@ -111,20 +112,21 @@ type Options struct {
 	Now       func() time.Time
 	Slog      *slog.Logger
 	Node      string
-	Issuer    string                                 // shown by authenticator apps beside the person's name
-	PublicKey string                                 // of the log's checkpoints
-	Hash      func(login.Secret) (string, error)     // a new password's hash
-	Seal      func(change []byte) (sealed []byte)    // for the journal
-	System    func(name string) (login.System, bool) // what the configuration knows
-	End       Ender                                  // nil: sessions cannot be ended from here
-	Change    Changer                                // nil: nor changed
-	Firsts    func() []string                        // first factors that are configured
-	Examine   func(ExplainPacket) (Examined, error)  // takes a RADIUS packet apart; nil: that cannot be done here
-	Targets   Targets                                // nil: there are none
-	Operator  func(Actor) Actor                      // fills in who the actor is at the gateway, and his role; nil: everybody is an admin
-	FourEyes  func() bool                            // whether who approves must be another than who asks; nil: no
-	Alerts    *alert.Follower                        // nil: none are kept
-	People    func() PeopleRules                     // nil: the defaults
+	Issuer    string                                                   // shown by authenticator apps beside the person's name
+	PublicKey string                                                   // of the log's checkpoints
+	Hash      func(login.Secret) (string, error)                       // a new password's hash
+	Seal      func(change []byte) (sealed []byte)                      // for the journal
+	System    func(name string) (login.System, bool)                   // what the configuration knows
+	End       Ender                                                    // nil: sessions cannot be ended from here
+	Change    Changer                                                  // nil: nor changed
+	Firsts    func() []string                                          // first factors that are configured
+	Examine   func(ExplainPacket) (Examined, error)                    // takes a RADIUS packet apart; nil: that cannot be done here
+	Targets   Targets                                                  // nil: there are none
+	Operator  func(Actor) Actor                                        // fills in who the actor is at the gateway, and his role; nil: everybody is an admin
+	FourEyes  func() bool                                              // whether who approves must be another than who asks; nil: no
+	Alerts    *alert.Follower                                          // nil: none are kept
+	People    func() PeopleRules                                       // nil: the defaults
+	Retain    func(ctx context.Context, dryRun bool) (Retained, error) // erases what is past its time; nil: that cannot be done here
 	// Directory returns what somebody's directory knows of his groups; nil: the Gate's is asked.
 	Directory func(ctx context.Context, name string) (groups []string, asked bool, err error)
 }
@@ -188,6 +190,7 @@ func New(o Options) *Service {
 	s.stockVerbs()
 	s.alertVerbs()
 	s.reviewVerbs()
+	s.holdVerbs()
 	return s
 }
 

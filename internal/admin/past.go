@@ -34,6 +34,7 @@ type PastSession struct {
 	Chunks    int             `json:"chunks,omitempty"`    // of the recording, when it has ended
 	SHA256    string          `json:"recording_sha256,omitempty"`
 	State     recording.State `json:"recording_state,omitempty"`
+	Removed   time.Time       `json:"recording_erased,omitzero"` // when its time was over
 }
 
 // Get returns a detail.
@@ -187,8 +188,11 @@ func (s *Service) pastSession(ctx context.Context, id string) (PastSession, []*a
 	f := audit.Filter{Person: start.Person, System: start.System, Session: p.ID, Since: p.Started.Add(-slack)}
 	err = s.Finder.Find(ctx, f, func(rec *audit.Record) error {
 		all = append(all, rec)
-		if rec.Event == login.EventSessionEnd {
+		switch rec.Event {
+		case login.EventSessionEnd:
 			p.end(rec)
+		case recording.EventErase:
+			p.Removed = rec.Time
 		}
 		return nil
 	})

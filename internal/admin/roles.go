@@ -46,10 +46,10 @@ func duties() map[string]duty {
 	add(desk, false, "alert.ack")
 	add(admins, false, "alert.close", "alert.test")
 	add(all, false, "status") // asked every few seconds by monitoring, and about nobody
-	add(readers, true, "audit.search", "audit.tail", "session.past", "explain.packet")
+	add(readers, true, "audit.search", "audit.tail", "session.past", "explain.packet", "hold.list")
 	add(desk, false, "token.assign")
 	add(admins, false, "token.import", "token.discard")
-	add(readers, false, "audit.export", "audit.public-key", "audit.checkpoint", "session.show", "recording.find", "recording.fetch", "recording.play", "recording.export", "recording.search")
+	add(readers, false, "audit.erasures", "audit.export", "audit.public-key", "audit.checkpoint", "session.show", "recording.find", "recording.fetch", "recording.play", "recording.export", "recording.search")
 	add(readers, false, "audit.cosigned", "audit.proof")
 	add(readers, true, "report.list")
 	add(readers, false, "report.make", "report.pack", "report.show", "report.compare", "report.review") // a review changes nothing but what is known
@@ -57,7 +57,7 @@ func duties() map[string]duty {
 	add(admins, false, "user.add", "user.set", "user.disable", "user.enable", "user.remove", "key.add", "key.remove",
 		"session.refresh", "target.scan", "target.trust", "target.revoke", "target.remove", "target.credential", "target.credential-remove",
 		"exception.add", "exception.set", "exception.approve", "exception.review", "exception.reported", "exception.end",
-		"grant.add", "grant.approve", "grant.refuse", "grant.end", "access.attest",
+		"grant.add", "grant.approve", "grant.refuse", "grant.end", "access.attest", "hold.add", "hold.end", "audit.retain",
 		"reload", "restart", "succession.note", "succession.watch", "succession.over")
 	add(all, true, "user.gaps", "token.ticket.list")
 	add(desk, false, "user.password", "token.ticket", "token.ticket.revoke", "token.lost")

@@ -14,6 +14,9 @@
 //
 //	{"erased":"<64 hex digits>","seq":<number>}
 //
+// whose erasure a later record of the event "audit.erase" tells: its details "ranges", "ranges_1", ... name the numbers
+// ("0-511 513"), "erased" how many they are, and "before" a time before which those records were made;
+//
 // then one last line with the checkpoint:
 //
 //	{"checkpoint":"<note, as a JSON string>"}

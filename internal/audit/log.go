@@ -37,6 +37,7 @@ type Log struct {
 	closed  bool
 	status  CheckpointStatus
 
+	erasing    sync.Mutex // one Erase at a time
 	publishing sync.Mutex // held from reading durable to the checkpoint's rename, so that none replaces a newer one
 	hashes     hashFile   // written by whoever has publishing
 

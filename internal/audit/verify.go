@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
@@ -39,7 +40,10 @@ func badRecord(seq uint64, format string, args ...any) *BadRecord {
 const MaxErasedRanges = 1000
 
 // Range is the records First to Last.
-type Range struct{ First, Last uint64 }
+type Range struct {
+	First uint64 `json:"first"`
+	Last  uint64 `json:"last"`
+}
 
 // Report is what a verification found. With an error it tells how far it came.
 type Report struct {
@@ -48,20 +52,24 @@ type Report struct {
 	Records uint64    // that are there to be read
 	Erased  uint64    // of which only the leaf is left
 	// ErasedRanges are the erased ones, the first MaxErasedRanges runs of them. That they are gone is proved to be no
-	// damage; that somebody was allowed to erase them is for the reader to find out.
+	// damage.
 	ErasedRanges []Range
-	Unfinished   string     // VerifyDir: a write that a killed gateway left behind the last record; empty: none
-	Unsigned     uint64     // VerifyDir: records after those that the checkpoint signs. They are sound, and prove nothing yet
-	First, Last  time.Time  // of the first and the last record read
-	Cosigned     []Cosigned // checkpoints that others kept or signed, and the log holds to
+	// UncoveredErased are erased ones, as many runs, of which no later record of the event EventErase tells, or one that
+	// cannot be true, since a record before them is of a later time than the erased are said to be: somebody hid them.
+	// The hashes are right all the same, so this is no error.
+	UncoveredErased []Range
+	Erasures        uint64     // records of the event EventErase
+	Unfinished      string     // VerifyDir: a write that a killed gateway left behind the last record; empty: none
+	Unsigned        uint64     // VerifyDir: records after those that the checkpoint signs. They are sound, and prove nothing yet
+	First, Last     time.Time  // of the first and the last record read
+	Cosigned        []Cosigned // checkpoints that others kept or signed, and the log holds to
 }
 
 // checker is what both verifications do with each record.
 type checker struct {
 	tree     tree
-	hasher   leafHasher
-	parser   parser
 	steps    map[string]int64 // by token, the last step consumed
+	cover    coverage
 	report   Report
 	progress func(n uint64)
 }
@@ -70,52 +78,49 @@ func newChecker(progress func(n uint64)) *checker {
 	if progress == nil {
 		progress = func(uint64) {}
 	}
-	return &checker{hasher: newLeafHasher(), steps: make(map[string]int64), progress: progress}
+	return &checker{steps: make(map[string]int64), progress: progress}
 }
 
 // progressEvery is how many records lie between two calls of progress.
 const progressEvery = 10_000
 
-// add checks the next entry and takes it into the tree. Stated is the leaf that stands beside it in an export.
-func (c *checker) add(e *entry, stated []byte, dir bool) *BadRecord {
+// take takes the next record in, which is examined.
+func (c *checker) take(it *item) error {
+	if it.bad != nil {
+		return it.bad
+	}
 	seq := c.tree.size
-	leaf := e.leafOf(&c.hasher)
-	if e.erased {
+	if it.erased {
 		c.erased(seq)
+		c.cover.erased(seq, c.report.Last)
 	} else {
-		rec, err := c.parser.parse(e.json)
-		switch {
-		case err != nil:
-			return badRecord(seq, "%v", err)
-		case rec.Seq != seq:
-			return badRecord(seq, "in its place is record %d", rec.Seq)
-		case !validName(rec.Node):
-			return badRecord(seq, "node %q", rec.Node)
-		}
-		if dir {
-			if err := checkChange(rec, e.change); err != nil {
-				return badRecord(seq, "%v", err)
-			}
-		}
-		if stated != nil && !bytes.Equal(stated, leaf[:]) {
-			return badRecord(seq, "record, salt and leaf do not belong together: one of them was changed")
-		}
-		for _, x := range rec.Effects {
+		rec := it.rec
+		for i := range rec.Effects {
+			x := &rec.Effects[i]
 			if x.Set != "token.step" {
 				continue
 			}
-			if last, used := c.steps[x.ID]; used && x.Value <= last {
+			last, used := c.steps[x.ID]
+			if used && x.Value <= last {
 				return badRecord(seq, "step %d of token %q was consumed after step %d: a code was accepted twice, or an older one", x.Value, x.ID, last)
 			}
-			c.steps[x.ID] = x.Value
+			if used {
+				c.steps[x.ID] = x.Value
+			} else {
+				c.steps[strings.Clone(x.ID)] = x.Value // not to keep all of the record
+			}
 		}
 		if c.report.Records == 0 {
 			c.report.First = rec.Time
 		}
 		c.report.Last = rec.Time
+		if rec.Event == EventErase {
+			c.report.Erasures++
+			c.cover.told(rec)
+		}
 		c.report.Records++
 	}
-	c.tree.add(leaf)
+	c.tree.addNode(it.node)
 	if c.tree.size%progressEvery == 0 {
 		c.progress(c.tree.size)
 	}
@@ -124,12 +129,13 @@ func (c *checker) add(e *entry, stated []byte, dir bool) *BadRecord {
 
 func (c *checker) erased(seq uint64) {
 	c.report.Erased++
-	r := c.report.ErasedRanges
-	if n := len(r); n > 0 && r[n-1].Last+1 == seq {
-		r[n-1].Last = seq
-	} else if n < MaxErasedRanges {
-		c.report.ErasedRanges = append(r, Range{seq, seq})
-	}
+	c.report.ErasedRanges = AppendRange(c.report.ErasedRanges, Range{seq, seq}, MaxErasedRanges)
+}
+
+// done is the report, at the end of the records.
+func (c *checker) done() Report {
+	c.report.UncoveredErased = c.cover.uncovered()
+	return c.report
 }
 
 // compare tells whether the records seen are those that h signs. Good is how many are known to be right.
@@ -160,43 +166,65 @@ func VerifyExportWith(r io.Reader, v note.Verifier, with Witnessed, progress fun
 		return c.report, err
 	}
 	in := bufio.NewReaderSize(r, maxLine)
-	for {
-		seq := c.tree.size
-		if err := w.check(c); err != nil {
-			return c.report, err
-		}
-		line, err := in.ReadSlice('\n')
-		switch {
-		case errors.Is(err, bufio.ErrBufferFull):
-			return c.report, badRecord(seq, "a line of more than %d bytes", maxLine)
-		case errors.Is(err, io.EOF) && len(line) == 0:
-			return c.report, badRecord(seq, "the file ends without a checkpoint: it was cut")
-		case errors.Is(err, io.EOF):
-			return c.report, badRecord(seq, "the file ends within a line: it was cut")
-		case err != nil:
-			return c.report, fmt.Errorf("reading the export: %w", err)
-		}
-		if bytes.HasPrefix(line, []byte(lineCheckpoint)) {
-			if report, err := c.finishExport(line, in, v); err != nil {
-				return report, err
-			}
-			err := w.finish(c)
-			return c.report, err
-		}
-		if bytes.HasPrefix(line, []byte(lineCosigned)) {
-			if bad := w.exported(c, line); bad != nil {
-				return c.report, bad
-			}
-			continue
-		}
-		e, stated, err := parseLine(line, seq)
-		if err != nil {
-			return c.report, badRecord(seq, "%v", err)
-		}
-		if bad := c.add(&e, stated, false); bad != nil {
-			return c.report, bad
-		}
+	if err := w.check(c); err != nil {
+		return c.report, err
 	}
+	var last []byte // the checkpoint's line
+	var between cosignedLines
+	others := func() error {
+		for line := between.at(c.tree.size); line != nil; line = between.at(c.tree.size) {
+			if bad := w.exported(c, line); bad != nil {
+				return bad
+			}
+		}
+		return nil
+	}
+	err = c.each(false, func(emit func([]byte) error) error {
+		for seq := uint64(0); ; {
+			line, err := in.ReadSlice('\n')
+			switch {
+			case errors.Is(err, bufio.ErrBufferFull):
+				return badRecord(seq, "a line of more than %d bytes", maxLine)
+			case errors.Is(err, io.EOF) && len(line) == 0:
+				return badRecord(seq, "the file ends without a checkpoint: it was cut")
+			case errors.Is(err, io.EOF):
+				return badRecord(seq, "the file ends within a line: it was cut")
+			case err != nil:
+				return fmt.Errorf("reading the export: %w", err)
+			case bytes.HasPrefix(line, []byte(lineCheckpoint)):
+				last = bytes.Clone(line)
+				return nil
+			case bytes.HasPrefix(line, []byte(lineCosigned)):
+				if err := between.put(seq, line); err != nil {
+					return err
+				}
+				continue
+			}
+			if err := emit(line); err != nil {
+				return err
+			}
+			seq++
+		}
+	}, func(it *item) error {
+		if err := others(); err != nil {
+			return err
+		}
+		if err := c.take(it); err != nil {
+			return err
+		}
+		return w.check(c)
+	})
+	if err == nil {
+		err = others()
+	}
+	if err != nil {
+		return c.report, err
+	}
+	if report, err := c.finishExport(last, in, v); err != nil {
+		return report, err
+	}
+	err = w.finish(c)
+	return c.done(), err
 }
 
 func (c *checker) finishExport(line []byte, in *bufio.Reader, v note.Verifier) (Report, error) {
@@ -225,7 +253,7 @@ func (c *checker) finishExport(line []byte, in *bufio.Reader, v note.Verifier) (
 	case !errors.Is(err, io.EOF):
 		return c.report, fmt.Errorf("reading the export: %w", err)
 	}
-	return c.report, nil
+	return c.done(), nil
 }
 
 // VerifyDir checks the journal in dir against the checkpoint file, as VerifyExport does, and besides the private
@@ -278,7 +306,7 @@ func VerifyDirWith(dir, checkpointFileName string, v note.Verifier, with Witness
 		return c.report, verifyError(dir, err)
 	}
 	c.report.Unfinished = unfinished
-	return c.report, nil
+	return c.done(), nil
 }
 
 // verifyError names the record that damage to the journal is to, where it is to one: entries are numbered as records are.
@@ -377,16 +405,18 @@ func (c *checker) dir(j *journal.Journal, signed []stored, w *witnessed) error {
 	if err := check(); err != nil {
 		return err
 	}
-	err := j.Scan(0, func(index uint64, _ journal.Position, payload []byte) error {
-		if index != c.tree.size {
-			return badRecord(c.tree.size, "in its place is entry %d", index)
-		}
-		e, err := parseEntry(payload)
-		if err != nil {
-			return badRecord(index, "%v", err)
-		}
-		if bad := c.add(&e, nil, true); bad != nil {
-			return bad
+	err := c.each(true, func(emit func([]byte) error) error {
+		next := uint64(0)
+		return j.Scan(0, func(index uint64, _ journal.Position, payload []byte) error {
+			if index != next {
+				return badRecord(next, "in its place is entry %d", index)
+			}
+			next++
+			return emit(payload)
+		})
+	}, func(it *item) error {
+		if err := c.take(it); err != nil {
+			return err
 		}
 		return check()
 	})

@@ -229,21 +229,18 @@ func TestProgress(t *testing.T) {
 	var seen []uint64
 	c.progress = func(n uint64) { seen = append(seen, n) }
 	for range 2*progressEvery + 1 {
-		c.add(&entry{erased: true}, nil, false)
+		_ = c.take(&item{erased: true})
 	}
 	if fmt.Sprint(seen) != fmt.Sprint([]int{progressEvery, 2 * progressEvery}) || len(c.report.ErasedRanges) != 1 {
 		t.Errorf("%v, %+v", seen, c.report)
 	}
+	x := &examiner{hasher: newLeafHasher(), dir: true}
 	for range 2 * MaxErasedRanges { // P7
-		payload := payloadOf(c.tree.size, nil)
-		e, err := parseEntry(payload)
-		if err != nil {
+		it := x.examine(c.tree.size, payloadOf(c.tree.size, nil))
+		if err := c.take(&it); err != nil {
 			t.Fatal(err)
 		}
-		if bad := c.add(&e, nil, true); bad != nil {
-			t.Fatal(bad)
-		}
-		c.add(&entry{erased: true}, nil, false)
+		_ = c.take(&item{erased: true})
 	}
 	if len(c.report.ErasedRanges) != MaxErasedRanges {
 		t.Errorf("%d ranges", len(c.report.ErasedRanges))

@@ -316,12 +316,6 @@ type Audit struct {
 	Retention       Retention
 }
 
-// Retention is how long things are kept. Zero: for ever.
-type Retention struct {
-	Records    time.Duration
-	Recordings time.Duration
-}
-
 // Console is the web console. Empty: none.
 type Console struct{ Listen string }
 

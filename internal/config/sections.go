@@ -237,10 +237,7 @@ func audit(b *strict.Block) Audit {
 	var a Audit
 	a.Witnesses, a.CheckpointEvery = witnesses(b, "witnesses"), checkpointEvery(b)
 	a.Syslog = syslogs(b)
-	in := b.Block("retention")
-	a.Retention.Records = in.Span("records", 0, day, 100*years)
-	a.Retention.Recordings = in.Span("recordings", 0, day, 100*years)
-	in.End()
+	a.Retention = retention(b.Block("retention"))
 	return a
 }
 

@@ -19,6 +19,14 @@
 //	28  8  size in bytes of the segment before, 0 for the first
 //	36  4  checksum of the 36 bytes above
 //
+// A segment that was rewritten with other payloads (Rewrite) has a header of 56 bytes. The segment after it goes on to
+// name the size that it had when it was finished:
+//
+//	0   36 as above, but version 2
+//	36  8  size in bytes when it was finished
+//	44  8  size in bytes now
+//	52  4  checksum of the 52 bytes above
+//
 // Then come frames, one an entry, with nothing between them:
 //
 //	0   4  length of the payload, at most MaxPayload
@@ -49,7 +57,8 @@
 // Scan and Verify name the file and the offset, and nothing is dropped. Damage to the very last batch cannot be told
 // from a torn tail by its bytes; the caller finds it by comparing the number of entries with its checkpoint.
 //
-// A segment or snapshot appears under its name (rename, then fsync of the folder) only when it is whole.
+// A segment or snapshot appears under its name (rename, then fsync of the folder) only when it is whole. So does a
+// rewritten segment, in the place of the one that it was made of: a crash leaves the one or the other.
 //
 // # Errors
 //
@@ -128,7 +137,7 @@ type segmentFile interface {
 }
 
 // Position is where an entry lies: the index of its segment's first entry, and the byte offset of its frame. It
-// stays valid for the life of the journal.
+// holds until the segment is rewritten.
 type Position struct {
 	Segment uint64
 	Offset  int64
@@ -179,6 +188,7 @@ type Journal struct {
 	zeros     []byte
 
 	snapshots sync.Mutex // one WriteSnapshot at a time
+	rewriting sync.Mutex // one Rewrite at a time
 	closing   sync.Once
 	closeErr  error
 }
@@ -368,6 +378,8 @@ func (j *Journal) Close() error {
 		j.mu.Lock()
 		j.closed = true
 		j.mu.Unlock()
+		j.rewriting.Lock() // whoever is at it ends; nobody begins
+		defer j.rewriting.Unlock()
 		j.turn <- struct{}{} // kept: nobody commits after this
 		for j.commitNext() {
 		}

@@ -18,7 +18,7 @@ const readAhead = 1 << 10
 const listLooks = 3
 
 // Read returns the entry at pos, which a ticket or Scan told. The payload is the caller's. In the writer's process it
-// sees durable entries only. It is safe beside appends.
+// sees durable entries only. It is safe beside appends. After Rewrite, an entry of that segment has another place: see Find.
 func (j *Journal) Read(pos Position) (index uint64, payload []byte, err error) {
 	limit, known := j.limit(pos)
 	if !j.opt.ReadOnly && (!known || pos.Offset >= limit) || pos.Offset < segmentHeader {
@@ -117,6 +117,9 @@ func scanSegment(dir string, s segment, end uint64, fn func(frame, int64) error)
 		return fmt.Errorf("open segment: %w", err)
 	}
 	defer f.Close()
+	if s, err = asItIs(f, s); err != nil {
+		return err
+	}
 	r := newFrameReader(f, s)
 	for {
 		at := r.off
@@ -142,6 +145,23 @@ func scanSegment(dir string, s segment, end uint64, fn func(frame, int64) error)
 	}
 }
 
+// asItIs is a segment as its open file says: it may have been rewritten since it was listed.
+func asItIs(f *os.File, s segment) (segment, error) {
+	now, err := headerOf(f, s.first)
+	switch {
+	case err != nil:
+		return s, err
+	case now.was == 0 && s.was == 0: // what of the file is durable, the list knows
+		return s, nil
+	case now.finished() != s.finished():
+		return s, &Damage{
+			File: segmentName(s.first), Offset: min(now.size, s.size), Entry: int64(s.first),
+			What: fmt.Sprintf("has %d bytes, but had %d when it was finished", now.finished(), s.finished()),
+		}
+	}
+	return now, nil
+}
+
 // scanLast reads the last segment, which may have a torn tail.
 func scanLast(dir string, s segment, fn func(frame, int64) error) (tail, error) {
 	f, err := os.Open(filepath.Join(dir, segmentName(s.first)))
@@ -149,6 +169,13 @@ func scanLast(dir string, s segment, fn func(frame, int64) error) (tail, error) 
 		return tail{}, fmt.Errorf("open segment: %w", err)
 	}
 	defer f.Close()
+	now, err := headerOf(f, s.first)
+	if err != nil {
+		return tail{}, err
+	}
+	if now.was > 0 { // since it was listed, it was finished and rewritten
+		s = now
+	}
 	return scanTail(f, s, fn)
 }
 

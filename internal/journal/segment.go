@@ -14,15 +14,17 @@ import (
 )
 
 const (
-	version         = 1
-	segmentMagic    = "SALLYJNL"
-	segmentHeader   = 40
-	frameHeader     = 20
-	segmentSuffix   = ".seg"
-	snapshotSuffix  = ".snap"
-	unfinished      = ".tmp"
-	indexDigits     = 20
-	readBufferBytes = 256 << 10
+	version          = 1
+	versionRewritten = 2
+	segmentMagic     = "SALLYJNL"
+	segmentHeader    = 40
+	rewrittenHeader  = 56
+	frameHeader      = 20
+	segmentSuffix    = ".seg"
+	snapshotSuffix   = ".snap"
+	unfinished       = ".tmp"
+	indexDigits      = 20
+	readBufferBytes  = 256 << 10
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -51,7 +53,24 @@ type segment struct {
 	first uint64
 	size  int64
 	prev  uint64 // first of the segment before
-	sized int64  // size of the segment before
+	sized int64  // size of the segment before, when that was finished
+	was   int64  // own size when it was finished, of a segment that was rewritten since; 0: it was not
+}
+
+// start is where its first frame stands.
+func (s segment) start() int64 {
+	if s.was > 0 {
+		return rewrittenHeader
+	}
+	return segmentHeader
+}
+
+// finished is its size when it was finished, which the segment after it knows.
+func (s segment) finished() int64 {
+	if s.was > 0 {
+		return s.was
+	}
+	return s.size
 }
 
 func segmentName(first uint64) string {
@@ -71,10 +90,18 @@ func indexedName(name, suffix string) (index uint64, ok bool) {
 func (s segment) appendHeader(b []byte) []byte {
 	start := len(b)
 	b = append(b, segmentMagic...)
-	b = binary.LittleEndian.AppendUint32(b, version)
+	if s.was > 0 {
+		b = binary.LittleEndian.AppendUint32(b, versionRewritten)
+	} else {
+		b = binary.LittleEndian.AppendUint32(b, version)
+	}
 	b = binary.LittleEndian.AppendUint64(b, s.first)
 	b = binary.LittleEndian.AppendUint64(b, s.prev)
 	b = binary.LittleEndian.AppendUint64(b, uint64(s.sized))
+	if s.was > 0 {
+		b = binary.LittleEndian.AppendUint64(b, uint64(s.was))
+		b = binary.LittleEndian.AppendUint64(b, uint64(s.size))
+	}
 	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b[start:], castagnoli))
 }
 
@@ -83,19 +110,32 @@ func parseHeader(b []byte) (s segment, what string) {
 	if len(b) < segmentHeader {
 		return s, fmt.Sprintf("header has %d of %d bytes", len(b), segmentHeader)
 	}
-	b = b[:segmentHeader]
 	if string(b[:8]) != segmentMagic {
 		return s, "header does not begin with " + segmentMagic
 	}
-	if crc32.Checksum(b[:36], castagnoli) != binary.LittleEndian.Uint32(b[36:]) {
+	v := binary.LittleEndian.Uint32(b[8:])
+	size := segmentHeader
+	if v == versionRewritten {
+		if size = rewrittenHeader; len(b) < size {
+			return s, fmt.Sprintf("header has %d of %d bytes", len(b), size)
+		}
+	}
+	if b = b[:size]; crc32.Checksum(b[:size-4], castagnoli) != binary.LittleEndian.Uint32(b[size-4:]) {
 		return s, "header checksum is wrong"
 	}
-	if v := binary.LittleEndian.Uint32(b[8:]); v != version {
-		return s, fmt.Sprintf("version %d is not known to this program, which reads %d", v, version)
+	if v != version && v != versionRewritten {
+		return s, fmt.Sprintf("version %d is not known to this program, which reads %d and %d", v, version, versionRewritten)
 	}
 	s.first = binary.LittleEndian.Uint64(b[12:])
 	s.prev = binary.LittleEndian.Uint64(b[20:])
 	s.sized = int64(binary.LittleEndian.Uint64(b[28:]))
+	if v == versionRewritten {
+		s.was = int64(binary.LittleEndian.Uint64(b[36:]))
+		s.size = int64(binary.LittleEndian.Uint64(b[44:]))
+		if s.was < segmentHeader || s.size < rewrittenHeader {
+			return s, fmt.Sprintf("header says that it had %d bytes, and %d since it was rewritten", s.was, s.size)
+		}
+	}
 	return s, ""
 }
 
@@ -142,12 +182,17 @@ func listSegments(dir string) ([]segment, []error) {
 				What: fmt.Sprintf("follows %s, but that should be %s: a segment is missing or too many",
 					segmentName(before.first), segmentName(s.prev)),
 			})
-		case i > 0 && s.sized != before.size:
+		case i > 0 && s.sized != before.finished():
 			problems = append(problems, &Damage{
-				File: segmentName(before.first), Offset: min(s.sized, before.size), Entry: int64(before.first),
-				What: fmt.Sprintf("has %d bytes, but had %d when it was finished", before.size, s.sized),
+				File: segmentName(before.first), Offset: min(s.sized, before.finished()), Entry: int64(before.first),
+				What: fmt.Sprintf("has %d bytes, but had %d when it was finished", before.finished(), s.sized),
 			})
 		}
+	}
+	if n := len(segments); n > 0 && segments[n-1].was > 0 {
+		problems = append(problems, &Damage{
+			File: segmentName(segments[n-1].first), Entry: NoEntry, What: "was finished and rewritten, but no segment follows it: those after it are missing",
+		})
 	}
 	return segments, problems
 }
@@ -162,7 +207,13 @@ func readSegmentHeader(dir, name string) (segment, error) {
 		return segment{}, fmt.Errorf("open segment: %w", err)
 	}
 	defer f.Close()
-	var b [segmentHeader]byte
+	return headerOf(f, first)
+}
+
+// headerOf reads the header of the segment with that first entry, and the file's size.
+func headerOf(f *os.File, first uint64) (segment, error) {
+	name := segmentName(first)
+	var b [rewrittenHeader]byte
 	n, err := f.ReadAt(b[:], 0)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return segment{}, fmt.Errorf("read %s: %w", name, err)
@@ -177,6 +228,12 @@ func readSegmentHeader(dir, name string) (segment, error) {
 	info, err := f.Stat()
 	if err != nil {
 		return segment{}, fmt.Errorf("stat %s: %w", name, err)
+	}
+	if s.was > 0 && s.size != info.Size() {
+		return segment{}, &Damage{
+			File: name, Offset: min(s.size, info.Size()), Entry: int64(first),
+			What: fmt.Sprintf("has %d bytes, but had %d when it was rewritten", info.Size(), s.size),
+		}
 	}
 	s.size = info.Size()
 	return s, nil
@@ -276,7 +333,7 @@ type frameReader struct {
 }
 
 func newFrameReader(src io.ReaderAt, s segment) *frameReader {
-	return &frameReader{src: src, off: segmentHeader, limit: s.size, index: s.first, bufAt: segmentHeader}
+	return &frameReader{src: src, off: s.start(), limit: s.size, index: s.first, bufAt: s.start()}
 }
 
 // peek returns the n bytes at off, or fewer at the limit or the end of the file.

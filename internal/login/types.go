@@ -140,6 +140,8 @@ type Change struct {
 	PutAttestation *Attestation `json:"put_attestation,omitempty"`
 	PutTicket      *Ticket      `json:"put_ticket,omitempty"`
 
+	PutHold *Hold `json:"put_hold,omitempty"`
+
 	All []Change `json:"all,omitempty"` // further changes, in order and together: whole or not at all
 }
 
@@ -148,7 +150,7 @@ func (c Change) Empty() bool {
 	return c.PutPerson == nil && c.SetPassword == nil && c.PutToken == nil && c.PutKey == nil &&
 		c.DeletePerson == "" && c.DeleteToken == "" && c.DeleteKey == "" &&
 		c.PutHostKey == nil && c.DeleteHostKey == nil && c.PutCredential == nil && c.DeleteCredential == nil &&
-		c.PutException == nil && c.PutGrant == nil && c.PutAttestation == nil && c.PutTicket == nil && c.PutStock == nil && c.DeleteStock == "" && len(c.All) == 0
+		c.PutException == nil && c.PutGrant == nil && c.PutAttestation == nil && c.PutTicket == nil && c.PutStock == nil && c.DeleteStock == "" && c.PutHold == nil && len(c.All) == 0
 }
 
 // Password is a person's local password as an argon2id PHC string.

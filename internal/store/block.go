@@ -23,8 +23,14 @@ import (
 // to 0 for the first) and five numbers of texts. All numbers are varints. So a thousand records are one insert of
 // about 15 kB, where a row and two entries of B-trees for each would be three thousand scattered ones.
 
-// blockFormat is the version of the data.
-const blockFormat = 1
+// A block of which every record is erased has one byte of data, blockErased, and its times are such that no search for
+// a time finds it. An erased record in another block has empty texts, and the time and place of the one before it.
+
+// The versions of the data.
+const (
+	blockFormat = 1
+	blockErased = 2
+)
 
 // The fields of an Entry that have texts, in the order in which a block stores them.
 const (
@@ -142,8 +148,10 @@ func (w *blockWriter) write(entries []Entry, filter bool) block {
 	var number [fields]uint32
 	for i := range entries {
 		e := &entries[i]
-		now = rowHead{e.Time.UnixMicro(), int64(e.Segment), e.Offset}
-		b.since, b.until = min(b.since, now.at), max(b.until, now.at)
+		if !e.Erased() {
+			now = rowHead{e.Time.UnixMicro(), int64(e.Segment), e.Offset}
+			b.since, b.until = min(b.since, now.at), max(b.until, now.at)
+		}
 		w.rows = now.appendSince(w.rows, before)
 		before = now
 		for f, text := range e.texts() {
@@ -152,6 +160,12 @@ func (w *blockWriter) write(entries []Entry, filter bool) block {
 			}
 			w.rows = binary.AppendUvarint(w.rows, uint64(number[f]))
 		}
+	}
+	if b.since > b.until {
+		w.data = appendSum(append(w.data[:0], blockErased), dataSum(b.first))
+		w.bits = appendSum(w.bits[:0], b.bitsSum())
+		b.bits, b.data = w.bits, w.data
+		return b
 	}
 	w.data = append(w.data[:0], blockFormat)
 	terms := 0
@@ -228,8 +242,9 @@ var errBlock = errors.New("a block of the index cannot be read")
 // blockReader goes through the data of a block. Every length in it is checked, although the checksum has been: what it
 // reads may be another version's.
 type blockReader struct {
-	b   []byte
-	bad bool
+	b      []byte
+	bad    bool
+	erased bool // there is nothing to read
 }
 
 func (r *blockReader) uvarint() uint64 {
@@ -268,10 +283,10 @@ func (b *block) open() (blockReader, error) {
 		return blockReader{}, fmt.Errorf("%w: records %d to %d: its head is damaged", errBlock, b.first, b.next)
 	}
 	data, ok := cutSum(b.data, dataSum(b.first))
-	if !ok || len(data) == 0 || data[0] != blockFormat {
+	if !ok || len(data) == 0 || data[0] != blockFormat && (data[0] != blockErased || len(data) > 1) {
 		return blockReader{}, fmt.Errorf("%w: records %d to %d: its data is damaged", errBlock, b.first, b.next)
 	}
-	return blockReader{b: data[1:]}, nil
+	return blockReader{b: data[1:], erased: data[0] == blockErased}, nil
 }
 
 // end tells whether all was read and made sense.
@@ -295,6 +310,12 @@ func (b *block) entries(dst []Entry) ([]Entry, error) {
 	if err != nil {
 		return nil, err
 	}
+	if r.erased {
+		for seq := b.first; seq < b.next; seq++ {
+			dst = append(dst, Entry{Seq: seq})
+		}
+		return dst, nil
+	}
 	var texts [fields][]string
 	for f := range fields {
 		in := blockReader{b: r.bytes(r.uvarint())}
@@ -315,6 +336,10 @@ func (b *block) entries(dst []Entry) ([]Entry, error) {
 			}
 			of[f] = texts[f][n]
 		}
+		if of[fieldEvent] == "" {
+			dst = append(dst, Entry{Seq: seq})
+			continue
+		}
 		dst = append(dst, Entry{
 			Seq: seq, Segment: uint64(h.segment), Offset: h.offset, Time: time.UnixMicro(h.at).UTC(),
 			Event: of[fieldEvent], Result: of[fieldResult], Person: of[fieldPerson], System: of[fieldSystem], Source: of[fieldSource],
@@ -329,23 +354,32 @@ func (b *block) search(dst []Hit, m *match) ([]Hit, error) {
 	if err != nil {
 		return nil, err
 	}
+	if r.erased {
+		return dst, nil
+	}
 	none := uint64(math.MaxUint64)
+	erased := none           // the number of the empty event
 	want := [fields]uint64{} // the number of the text that is asked for
 	for f := range fields {
 		in := blockReader{b: r.bytes(r.uvarint())}
 		want[f] = none
-		if m.texts[f] == "" {
+		if m.texts[f] == "" && f != fieldEvent {
 			continue
 		}
 		for n := uint64(0); len(in.b) > 0; n++ {
-			if string(in.bytes(in.uvarint())) == m.texts[f] {
+			switch text := in.bytes(in.uvarint()); {
+			case f == fieldEvent && len(text) == 0:
+				erased = n
+			case m.texts[f] != "" && string(text) == m.texts[f]:
 				want[f] = n
+			}
+			if want[f] != none && f != fieldEvent {
 				break
 			}
 		}
 		if in.bad {
 			r.bad = true
-		} else if want[f] == none {
+		} else if m.texts[f] != "" && want[f] == none {
 			return dst, nil
 		}
 	}
@@ -354,7 +388,8 @@ func (b *block) search(dst []Hit, m *match) ([]Hit, error) {
 		h.read(&r)
 		ok := seq >= m.from && seq < m.before && h.at >= m.since && h.at < m.until
 		for f := range fields {
-			if n := r.uvarint(); want[f] != none && n != want[f] {
+			n := r.uvarint()
+			if want[f] != none && n != want[f] || f == fieldEvent && n == erased {
 				ok = false
 			}
 		}

@@ -29,6 +29,9 @@ type Entry struct {
 	Source  string
 }
 
+// Erased reports whether the record's content is gone.
+func (e *Entry) Erased() bool { return e.Event == "" }
+
 // Query says which records to find. Empty texts and zero times match all; texts match exactly.
 type Query struct {
 	Person, System, Event, Result, Source string
@@ -106,6 +109,10 @@ const (
 	sqlDropBlocks = `DELETE FROM blocks WHERE first >= $1`
 	sqlBlockHeads = `SELECT first, next, since, until, bits FROM blocks
 		WHERE next > $1 AND first < $2 AND until >= $3 AND since < $4 ORDER BY first`
+	sqlMakeTaken = `CREATE TABLE IF NOT EXISTS taken (
+		segment INTEGER NOT NULL PRIMARY KEY,
+		size    INTEGER NOT NULL
+	) STRICT`
 	sqlBlockData = `SELECT data FROM blocks WHERE first = $1`
 )
 
@@ -201,6 +208,9 @@ func openIndex(ctx context.Context, path string) (x *Index, err error) {
 		}
 	}
 	if err := x.checkTable(ctx); err != nil {
+		return x, explain(err)
+	}
+	if _, err := x.writer.ExecContext(ctx, sqlMakeTaken); err != nil {
 		return x, explain(err)
 	}
 	if x.reader, err = openPool(ctx, path, "rw", readerPragmas(busy), 2); err != nil {
@@ -378,7 +388,7 @@ func (x *Index) Reset(ctx context.Context) error {
 		return err
 	}
 	x.loaded = false
-	if _, err := x.writer.ExecContext(ctx, "DELETE FROM blocks"); err != nil {
+	if _, err := x.writer.ExecContext(ctx, "DELETE FROM taken; DELETE FROM blocks"); err != nil {
 		return fmt.Errorf("emptying the index of records: %w", x.note(err))
 	}
 	return x.load(ctx)

@@ -325,6 +325,7 @@ func (s *Store) applyOne(ctx context.Context, tx *sql.Tx, n Numbered) error {
 	if t := c.PutTicket; t != nil {
 		step(owned("put ticket", t.Person, sqlPutTicket, t.ID, t.Person, string(t.State), micros(t.Until), s.sealTicket(t)))
 	}
+	errs = append(errs, s.applyHold(c, exec)...)
 	for _, further := range c.All {
 		step(s.applyOne(ctx, tx, Numbered{n.Seq, further}))
 	}

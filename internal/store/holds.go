@@ -1,0 +1,43 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+
+	"sallyport/internal/login"
+)
+
+const (
+	sqlPutHold = `INSERT INTO holds (id, body) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET body = excluded.body`
+	sqlHolds   = `SELECT id, body FROM holds ORDER BY id`
+)
+
+// Holds calls fn for every legal hold, those that are over too, until fn fails. See People for what fn may do.
+func (s *Store) Holds(ctx context.Context, fn func(login.Hold) error) error {
+	return s.each(ctx, "the legal holds", sqlHolds, nil, func(rows *sql.Rows) error {
+		var id string
+		var body sql.RawBytes
+		if err := rows.Scan(&id, &body); err != nil {
+			return fmt.Errorf("reading a hold: %w", explain(err))
+		}
+		var h login.Hold
+		if err := json.Unmarshal(body, &h); err != nil || h.ID != id {
+			return fmt.Errorf("%w: hold %s cannot be read: %v", ErrCorrupt, id, err)
+		}
+		return fn(h)
+	})
+}
+
+// applyHold applies what of a change is about holds.
+func (s *Store) applyHold(c login.Change, exec func(what, query string, args ...any) error) []error {
+	if c.PutHold == nil {
+		return nil
+	}
+	body, err := json.Marshal(c.PutHold)
+	if err == nil {
+		err = exec("put hold", sqlPutHold, c.PutHold.ID, string(body))
+	}
+	return []error{err}
+}
