@@ -241,41 +241,49 @@ var errBlock = errors.New("a block of the index cannot be read")
 
 // blockReader goes through the data of a block. Every length in it is checked, although the checksum has been: what it
 // reads may be another version's.
+// It counts in at, and does not cut b: a pointer that is written makes work for the garbage collector.
 type blockReader struct {
 	b      []byte
+	at     int
 	bad    bool
 	erased bool // there is nothing to read
 }
 
 func (r *blockReader) uvarint() uint64 {
-	x, n := binary.Uvarint(r.b)
+	if r.at < len(r.b) && r.b[r.at] < 0x80 { // most are one byte
+		r.at++
+		return uint64(r.b[r.at-1])
+	}
+	return r.longUvarint()
+}
+
+func (r *blockReader) longUvarint() uint64 {
+	x, n := binary.Uvarint(r.b[r.at:])
 	if n <= 0 {
-		r.b, r.bad = nil, true
+		r.at, r.bad = len(r.b), true
 		return 0
 	}
-	r.b = r.b[n:]
+	r.at += n
 	return x
 }
 
 func (r *blockReader) varint() int64 {
-	x, n := binary.Varint(r.b)
-	if n <= 0 {
-		r.b, r.bad = nil, true
-		return 0
-	}
-	r.b = r.b[n:]
-	return x
+	x := r.uvarint()
+	return int64(x>>1) ^ -int64(x&1) // as binary.Varint
 }
 
 func (r *blockReader) bytes(n uint64) []byte {
-	if n > uint64(len(r.b)) {
-		r.b, r.bad = nil, true
+	if n > uint64(len(r.b)-r.at) {
+		r.at, r.bad = len(r.b), true
 		return nil
 	}
-	b := r.b[:n]
-	r.b = r.b[n:]
+	b := r.b[r.at : r.at+int(n)]
+	r.at += int(n)
 	return b
 }
+
+// more reports whether something is left.
+func (r *blockReader) more() bool { return r.at < len(r.b) }
 
 // open checks what is common to all ways of reading, and leaves the reader at the first field's texts.
 func (b *block) open() (blockReader, error) {
@@ -291,7 +299,7 @@ func (b *block) open() (blockReader, error) {
 
 // end tells whether all was read and made sense.
 func (b *block) end(r *blockReader) error {
-	if r.bad || len(r.b) > 0 {
+	if r.bad || r.more() {
 		return fmt.Errorf("%w: records %d to %d: its parts do not fit together", errBlock, b.first, b.next)
 	}
 	return nil
@@ -319,7 +327,7 @@ func (b *block) entries(dst []Entry) ([]Entry, error) {
 	var texts [fields][]string
 	for f := range fields {
 		in := blockReader{b: r.bytes(r.uvarint())}
-		for len(in.b) > 0 {
+		for in.more() {
 			texts[f] = append(texts[f], string(in.bytes(in.uvarint())))
 		}
 		r.bad = r.bad || in.bad
@@ -366,7 +374,7 @@ func (b *block) search(dst []Hit, m *match) ([]Hit, error) {
 		if m.texts[f] == "" && f != fieldEvent {
 			continue
 		}
-		for n := uint64(0); len(in.b) > 0; n++ {
+		for n := uint64(0); in.more(); n++ {
 			switch text := in.bytes(in.uvarint()); {
 			case f == fieldEvent && len(text) == 0:
 				erased = n

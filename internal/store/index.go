@@ -107,13 +107,15 @@ const (
 	sqlIndexNext  = `SELECT coalesce(max(next), 0) FROM blocks WHERE first = (SELECT max(first) FROM blocks)`
 	sqlPutBlock   = `INSERT INTO blocks (first, next, since, until, bits, data) VALUES ($1, $2, $3, $4, $5, $6)`
 	sqlDropBlocks = `DELETE FROM blocks WHERE first >= $1`
+	// sqlBlockHeads goes by the key as far as it can: a search that goes on, page by page, must not pass by all blocks before
+	// its own each time. No block goes on for more than 2048 records, which is maxBlock.
 	sqlBlockHeads = `SELECT first, next, since, until, bits FROM blocks
-		WHERE next > $1 AND first < $2 AND until >= $3 AND since < $4 ORDER BY first`
+		WHERE first > $1 - 2048 AND next > $1 AND first < $2 AND until >= $3 AND since < $4 ORDER BY first`
+	sqlBlockData = `SELECT first, data FROM blocks WHERE first IN ($1, $2, $3, $4, $5, $6, $7, $8) ORDER BY first`
 	sqlMakeTaken = `CREATE TABLE IF NOT EXISTS taken (
 		segment INTEGER NOT NULL PRIMARY KEY,
 		size    INTEGER NOT NULL
 	) STRICT`
-	sqlBlockData = `SELECT data FROM blocks WHERE first = $1`
 )
 
 // Index finds audit records by person, system, event, result, source and time. It keeps nothing that the journal does
@@ -333,7 +335,7 @@ func (x *Index) checkChain(ctx context.Context) error {
 		if err := rows.Scan(&first, &next); err != nil {
 			return err
 		}
-		if first < 0 || next <= first || (x.any && uint64(first) != x.next) {
+		if first < 0 || next <= first || next-first > maxBlock || (x.any && uint64(first) != x.next) {
 			return fmt.Errorf("%w: after record %d comes a block of %d to %d", errBlock, x.next, first, next)
 		}
 		x.any, x.next = true, uint64(next)
@@ -533,22 +535,22 @@ func (x *Index) search(ctx context.Context, m *match, limit int, newestFirst boo
 		return nil, err
 	}
 	defer func() { _ = tx.Rollback() }() // nothing was written
-	data, err := tx.PrepareContext(ctx, sqlBlockData)
+	heads, bodies := sqlBlockHeads, sqlBlockData
+	if newestFirst {
+		heads, bodies = heads+" DESC", bodies+" DESC"
+	}
+	data, err := tx.PrepareContext(ctx, bodies)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = data.Close() }() // ends with the transaction at the latest
-	heads := sqlBlockHeads
-	if newestFirst {
-		heads += " DESC"
-	}
 	rows, err := tx.QueryContext(ctx, heads, int64(m.from), int64(m.before), m.since, m.until)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = rows.Close() }() // its error is that of Err
-	var hits, found []Hit
-	for len(hits) < limit && rows.Next() {
+	l := looking{m: m, limit: limit, newestFirst: newestFirst, data: data, most: 1}
+	for len(l.hits) < limit && rows.Next() {
 		var b block
 		if err := rows.Scan(&b.first, &b.next, &b.since, &b.until, (*sql.RawBytes)(&b.bits)); err != nil {
 			return nil, err
@@ -558,18 +560,15 @@ func (x *Index) search(ctx context.Context, m *match, limit int, newestFirst boo
 		} else if !may {
 			continue
 		}
-		if err := data.QueryRowContext(ctx, int64(b.first)).Scan(&b.data); err != nil {
+		if err := l.add(ctx, &b); err != nil {
 			return nil, err
 		}
-		if found, err = b.search(found[:0], m); err != nil {
-			return nil, err
-		}
-		if newestFirst {
-			slices.Reverse(found)
-		}
-		hits = append(hits, found[:min(len(found), limit-len(hits))]...)
 	}
-	return hits, rows.Err()
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	err = l.look(ctx)
+	return l.hits, err
 }
 
 // mayMatch asks the filter.

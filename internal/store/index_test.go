@@ -546,3 +546,70 @@ func TestIndexConcurrency(t *testing.T) {
 	close(done)
 	wg.Wait()
 }
+
+// TestSearchGoesOn: a search page by page finds each record once, in both directions, wherever in a block a page ends, and
+// although it leaves out by their key the blocks before its own.
+func TestSearchGoesOn(t *testing.T) {
+	x := newIndex(t)
+	const records = 5*maxBlock + 17
+	var batch []Entry
+	for seq := range uint64(records) {
+		person := "often"
+		if seq%701 == 3 {
+			person = "seldom"
+		}
+		batch = append(batch, Entry{Seq: seq, Time: at(int64(seq)), Event: "login", Result: "accept", Person: person, System: "vpn", Source: "192.0.2.1"})
+		if len(batch) == maxBlock || seq == records-1 {
+			if err := x.Add(t.Context(), batch); err != nil {
+				t.Fatal(err)
+			}
+			batch = batch[:0]
+		}
+	}
+	for _, q := range []Query{
+		{Limit: 1000},
+		{Limit: maxBlock},
+		{Limit: 1, Person: "seldom"},
+		{Limit: 3, Person: "seldom", NewestFirst: true},
+		{Limit: 999, Person: "often", NewestFirst: true},
+		{Limit: 700, Since: at(maxBlock - 5), Until: at(3*maxBlock + 5)},
+	} {
+		var want, got []uint64
+		for seq := range uint64(records) {
+			person := "often"
+			if seq%701 == 3 {
+				person = "seldom"
+			}
+			if (q.Person == "" || q.Person == person) && (q.Since.IsZero() || seq >= maxBlock-5 && seq < 3*maxBlock+5) {
+				want = append(want, seq)
+			}
+		}
+		if q.NewestFirst {
+			slices.Reverse(want)
+		}
+		for asked, more := q, true; more; {
+			hits, err := x.Search(t.Context(), asked)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, h := range hits {
+				got = append(got, h.Seq)
+			}
+			asked, more = asked.Following(hits)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%+v: %d records, want %d", q, len(got), len(want))
+		}
+	}
+}
+
+// TestBlockTooLarge: a search leaves blocks out by what a block takes at most, so one of more is damage.
+func TestBlockTooLarge(t *testing.T) {
+	x := newIndex(t)
+	if _, err := x.writer.ExecContext(t.Context(), sqlPutBlock, 0, maxBlock+1, 0, 0, []byte("none"), []byte("none")); err != nil {
+		t.Fatal(err)
+	}
+	if err := x.load(t.Context()); !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), "comes a block of 0 to 2049") {
+		t.Errorf("a block of %d records: %v", maxBlock+1, err)
+	}
+}
