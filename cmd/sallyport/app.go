@@ -274,7 +274,7 @@ func (a *app) replay(ctx context.Context, signer note.Signer, verifier note.Veri
 		from = &next
 	}
 	if applied < *from {
-		return hintf("put back a newer copy of the database, or remove the journal's .snap files so that the start looks at every record",
+		return hintf("put back a newer copy of the database",
 			"the database is older than the journal's snapshot: it holds changes up to record %d, and the snapshot stands at %d", applied, *from)
 	}
 	if len(missed) > 0 {
