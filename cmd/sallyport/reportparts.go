@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"sallyport/internal/login"
 	"sallyport/internal/report"
 )
 
@@ -53,6 +54,20 @@ func (g *gateway) reportParts(ctx context.Context) (list []report.Standing) {
 		if n > 0 {
 			list = append(list, report.Standing{Part: "alerts", What: "open, " + string(severity), State: fmt.Sprintf("%d not closed", n)})
 		}
+	}
+	keep := g.config().Audit.Retention
+	state := "records are kept for ever"
+	if keep.Records > 0 {
+		state = fmt.Sprintf("records are kept for %d days, and then erased but for their leaf in the tree", int(keep.Records.Hours()/24))
+	}
+	list = append(list, report.Standing{Part: "retention", What: "records", Well: true, State: state})
+	if err := g.store.Holds(ctx, func(h login.Hold) error {
+		if h.Ended.IsZero() {
+			list = append(list, report.Standing{Part: "retention", What: "legal hold " + h.ID, Well: true, State: "since " + h.Made.UTC().Format(time.RFC3339) + ": " + h.Reason})
+		}
+		return nil
+	}); err != nil {
+		list = append(list, report.Standing{Part: "retention", What: "legal holds", State: "cannot be read: " + err.Error()})
 	}
 	slices.SortStableFunc(list, func(a, b report.Standing) int { return strings.Compare(a.Part+a.What, b.Part+b.What) })
 	c := readClock()

@@ -152,7 +152,10 @@ func (a *app) verifyForReport(ctx context.Context, full bool) report.Integrity {
 		if v, err = readVerifier(a.paths.auditPublic); err == nil {
 			r, err = audit.VerifyDir(a.paths.journal, a.paths.checkpoint, v, nil)
 		}
-		more = " The form of each was checked too, and that no code was accepted twice."
+		if err == nil && len(r.UncoveredErased) > 0 {
+			err = fmt.Errorf("record %d is erased, and no record tells of it%s", r.UncoveredErased[0].First, rangesText(r.UncoveredErased))
+		}
+		more = " The form of each was checked too, that no code was accepted twice, and that records tell of every erasure."
 	}
 	if err != nil {
 		return report.Integrity{Done: true, Text: "NOT SOUND, or not to be read: " + err.Error()}
