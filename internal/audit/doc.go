@@ -100,7 +100,8 @@
 //	change       lower-case hex SHA-256 of a private change that belongs to the record and is not exported, or "none"
 //
 // No string is blank: "unknown" stands where there is a value that is not known, "none" where there can be none. The
-// effect "token.step" says that a token's time step or counter (value) is used up; it grows with each record for a token (id).
+// effect "token.step" says that a token's time step or counter (value) is used up; it grows with each record for a token (id). The
+// effect "recovery.used" says that the recovery code with that number (value) of a set (id) is used up, which happens once.
 //
 // Strings hold what strangers typed, so they are written to do no harm in terminals, tables and pagers. A double quote
 // and a backslash have a backslash before them. Written as \u00XX (lower case) are, byte by byte of their UTF-8, the control

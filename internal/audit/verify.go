@@ -68,7 +68,8 @@ type Report struct {
 // checker is what both verifications do with each record.
 type checker struct {
 	tree     tree
-	steps    map[string]int64 // by token, the last step consumed
+	steps    map[string]int64  // by token, the last step consumed
+	spent    map[string]uint64 // by set of recovery codes, a bit for each that was used
 	cover    coverage
 	report   Report
 	progress func(n uint64)
@@ -78,7 +79,7 @@ func newChecker(progress func(n uint64)) *checker {
 	if progress == nil {
 		progress = func(uint64) {}
 	}
-	return &checker{steps: make(map[string]int64), progress: progress}
+	return &checker{steps: make(map[string]int64), spent: make(map[string]uint64), progress: progress}
 }
 
 // progressEvery is how many records lie between two calls of progress.
@@ -97,6 +98,12 @@ func (c *checker) take(it *item) error {
 		rec := it.rec
 		for i := range rec.Effects {
 			x := &rec.Effects[i]
+			if x.Set == "recovery.used" {
+				if x.Value < 0 || x.Value > 63 || c.spent[x.ID]&(1<<x.Value) != 0 {
+					return badRecord(seq, "recovery code %d of %q was used before", x.Value, x.ID)
+				}
+				c.spent[strings.Clone(x.ID)] |= 1 << x.Value
+			}
 			if x.Set != "token.step" {
 				continue
 			}

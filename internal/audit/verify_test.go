@@ -621,3 +621,34 @@ func FuzzVerifyExport(f *testing.F) {
 		}
 	})
 }
+
+// P2: a log in which a code was accepted twice is sound as a tree, and is found all the same.
+func TestCodeAcceptedTwice(t *testing.T) {
+	for name, c := range map[string]struct {
+		effects []Effect
+		bad     bool
+	}{
+		"steps that grow":             {[]Effect{{Set: "token.step", ID: "a", Value: 5}, {Set: "token.step", ID: "b", Value: 5}, {Set: "token.step", ID: "a", Value: 6}}, false},
+		"the same step":               {[]Effect{{Set: "token.step", ID: "a", Value: 5}, {Set: "token.step", ID: "a", Value: 5}}, true},
+		"an older step":               {[]Effect{{Set: "token.step", ID: "a", Value: 5}, {Set: "token.step", ID: "a", Value: 4}}, true},
+		"recovery codes in any order": {[]Effect{{Set: "recovery.used", ID: "a", Value: 7}, {Set: "recovery.used", ID: "a", Value: 2}, {Set: "recovery.used", ID: "b", Value: 7}}, false},
+		"the same recovery code":      {[]Effect{{Set: "recovery.used", ID: "a", Value: 7}, {Set: "recovery.used", ID: "a", Value: 7}}, true},
+		"a recovery code of no set":   {[]Effect{{Set: "recovery.used", ID: "a", Value: -1}}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t, newKeys(t, "gw1/test"))
+			l := f.open(t)
+			for i, x := range c.effects {
+				if _, err := l.Append(&Record{Event: "login", Result: Accept, Effects: []Effect{x}}, nil); err != nil {
+					t.Fatal(i, err)
+				}
+			}
+			if err := l.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := f.verify(); (err != nil) != c.bad {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+}
