@@ -275,7 +275,7 @@ func TestPasswdOverSSH(t *testing.T) {
 	x.typ(alice.code() + "\n")
 	fresh := "seven unlike words of hers"
 	for _, try := range []struct{ first, again, says string }{
-		{"Passw0rd", "Passw0rd", "A password has 10 to 128 bytes, and this one has 8."},
+		{"Xq7%kz!", "Xq7%kz!", "A password has 8 to 128 bytes, and this one has 7."},
 		{"Alice1234567", "Alice1234567", "made of the person's name"},
 		{fresh, fresh, "The password is changed."},
 	} {

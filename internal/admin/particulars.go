@@ -24,7 +24,7 @@ type PeopleRules struct {
 // The values for what a PeopleRules leaves zero.
 const (
 	DefaultDormant     = 45 * 24 * time.Hour
-	DefaultMinPassword = 10
+	DefaultMinPassword = 8
 	firstLocal         = "local"
 )
 

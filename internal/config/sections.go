@@ -128,7 +128,7 @@ func password(b *strict.Block) Password {
 		Parallelism: b.Number("parallelism", 1, 1, 8),
 		AtOnce:      b.Number("at_once", 2, 1, 256),
 		Queue:       b.Number("queue", 64, 1, 65536),
-		Min:         b.Number("min", 10, 8, 64),
+		Min:         b.Number("min", 8, 8, 64),
 	}
 	if p.MemoryKiB*p.Iterations < leastArgon {
 		b.Reader.Warn(b.At("memory_kib"), "memory_kib: 19456, iterations: 2", "makes stolen password hashes cheap to guess")
