@@ -35,6 +35,8 @@ type options struct {
 	pap              bool     // measure PAP widely
 	others           []*shape // the other shapes to measure
 	ssh              bool
+	manyRecords      bool     // measure a large log
+	records          int      // of it
 	sshParts         []string // of SSH
 	idle             int      // SSH sessions
 	profile, way     string   // file, and the one way by SSH
@@ -114,6 +116,7 @@ type bench struct {
 	Shapes   []run       `json:"shapes"`
 	Proofs   []proof     `json:"proofs"`
 	SSH      *sshFigures `json:"ssh,omitempty"`
+	Records  []stageRun  `json:"records,omitempty"`
 	Verdicts []verdict   `json:"verdicts"`
 }
 
@@ -146,7 +149,12 @@ func (b *bench) measureAll(ctx context.Context) (err error) {
 		}
 	}
 	if b.ssh && b.side != peer {
-		return b.measureSSH(ctx)
+		if err := b.measureSSH(ctx); err != nil {
+			return err
+		}
+	}
+	if b.manyRecords && b.side != peer {
+		return b.measureRecords(ctx)
 	}
 	return nil
 }
@@ -213,6 +221,9 @@ func (b *bench) checkDisk(dir string) error {
 	if b.ssh {
 		need += 2 << 30
 	}
+	if b.manyRecords {
+		need += uint64(b.records) * bytesOfRecord
+	}
 	if b.side == peer {
 		need = 1 << 30
 	}
@@ -232,7 +243,7 @@ func (b *bench) ready(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	if b.side != peer && b.binary == "" {
+	if b.side != peer && b.binary == "" && (b.pap || len(b.others) > 0 || b.ssh) {
 		b.say("building the gateway")
 		b.binary, err = buildGateway(ctx, b.dir)
 	}

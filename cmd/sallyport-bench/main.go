@@ -12,6 +12,8 @@
 // (CHAP, MS-CHAPv2, RADIUS over TLS, EAP-TTLS, accounting) are measured at one level, each against a virtual server of
 // FreeRADIUS that does only that.
 //
+// And it makes a log of many records, a year of a trust, and does with it what a gateway and an auditor do: see records_shape.go.
+//
 // CPU time is the process's own, read from its CPU clock, and so doesn't count the load generator. On a busy machine
 // it rises all the same, since caches and host are shared: only the figures of one run compare, and there the servers take turns,
 // round by round, so that what the machine does otherwise falls on all alike.
@@ -41,6 +43,13 @@ func main() {
 
 // runCommand is the whole command. Exit status 0: measured; 1: failed, or with -strict a Must was not met; 2: wrong usage.
 func runCommand(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	if len(args) > 0 && args[0] == recordsWord {
+		if err := runStage(ctx, args[1:], stdout, stderr); err != nil {
+			fmt.Fprintf(stderr, "sallyport-bench %s: %v\n", args[0], err)
+			return 1
+		}
+		return 0
+	}
 	if len(args) > 0 && (args[0] == sshPeerWord || args[0] == reaperWord) {
 		hidden := func() error { return runSSHPeer(ctx, args[1:], stdout) }
 		if args[0] == reaperWord {
@@ -76,11 +85,12 @@ func runCommand(ctx context.Context, args []string, stdout, stderr io.Writer) in
 	flags.StringVar(&b.side, "side", "both", "both, sallyport or freeradius")
 	flags.BoolVar(&b.quick, "quick", false, "a smoke run: one round of one second, 20,000 people in the large crowd")
 	flags.IntVar(&b.only, "outstanding", 0, "measure with only this `number` outstanding (1, 64 or 512), for a profile; no report")
-	list := flags.String("shapes", "all", "what to measure, a `list`: pap, "+shapeNames()+", "+sshName)
+	list := flags.String("shapes", "all", "what to measure, a `list`: pap, "+shapeNames()+", "+sshName+", "+recordsName)
+	flags.IntVar(&b.records, "many", defaultRecords, "how many `records` the large log of -shapes records has")
 	parts := flags.String("ssh", "all", "what of SSH, a `list`: "+strings.Join(sshParts, ", "))
 	flags.StringVar(&b.way, "way", "", "measure SSH by this `way` alone, as a table's row names it, for a profile; no report")
 	flags.IntVar(&b.idle, "idle", 1000, "idle SSH `sessions` whose memory is measured")
-	flags.StringVar(&b.profile, "profile", "", "write a CPU profile of the gateway's SSH side to this `file`")
+	flags.StringVar(&b.profile, "profile", "", "write a CPU profile of the gateway's SSH side to this `file`, and one of each stage of records beside it")
 	markdown := flags.String("md", "", "also write the report to this `file`, as Markdown")
 	asJSON := flags.String("json", "", "also write every single run to this `file`, as JSON")
 	strict := flags.Bool("strict", false, "exit 1 when a Must is not met")
@@ -100,9 +110,13 @@ func runCommand(ctx context.Context, args []string, stdout, stderr io.Writer) in
 	}
 	if b.quick {
 		b.seconds, b.repeats, b.large, b.idle = 1, 1, min(b.large, 20_000), min(b.idle, 50)
+		b.records = min(b.records, leastRecords)
 	}
 	var err error
-	b.pap, b.others, b.ssh, err = chosen(*list)
+	*list, b.manyRecords = cutRecords(*list)
+	if *list != "" || !b.manyRecords {
+		b.pap, b.others, b.ssh, err = chosen(*list)
+	}
 	var partsErr error
 	b.sshParts, partsErr = chosenParts(*parts)
 	if err = cmp.Or(err, partsErr, b.check(flags.NArg())); err != nil {
@@ -149,6 +163,8 @@ func (o options) check(arguments int) error {
 		return fmt.Errorf("-seconds %d: want 1 to 20, since a run must fit into a time step of 30 s", o.seconds)
 	case o.repeats < 1:
 		return fmt.Errorf("-repeats %d: want at least 1", o.repeats)
+	case o.records < leastRecords || o.records > mostRecords:
+		return fmt.Errorf("-many %d: want %d to %d", o.records, leastRecords, mostRecords)
 	case o.idle < 1:
 		return fmt.Errorf("-idle %d: want at least 1", o.idle)
 	case o.small < burstSize || o.large <= o.small || o.large > 1_000_000:

@@ -162,6 +162,7 @@ func (b *bench) judge() {
 	}
 	b.judgeShapes(add)
 	b.judgeSSH(add)
+	b.judgeRecords(add)
 	if len(b.gatewayCells()) > 0 {
 		add(false, best >= aimPerSecond, "durable decisions a second", "%s at best (load generator and server on the same %d CPUs), %s wished for", thousands(int(best)), b.Machine.CPUs, thousands(aimPerSecond))
 	}
@@ -201,12 +202,18 @@ func (b *bench) write(w io.Writer) error {
 	var p strings.Builder
 	say := func(format string, args ...any) { fmt.Fprintf(&p, format+"\n", args...) }
 	title := "RADIUS decisions: Sallyport and FreeRADIUS"
-	if !b.pap && len(b.others) == 0 {
+	switch {
+	case b.pap || len(b.others) > 0:
+	case b.ssh:
 		title = "SSH: Sallyport, sshd and x/crypto"
+	default:
+		title = "A log of many records"
 	}
 	say("# %s\n", title)
 	say("%s. %s, %d CPUs, Linux %s, %s, load average at start %s.", b.Machine.When, b.Machine.CPU, b.Machine.CPUs, b.Machine.Kernel, b.Machine.Go, b.Machine.Load)
-	say("%s. %d repeats of %d s, servers in turn; median [min–max]. All on loopback: servers and load generator share the CPUs.\n", b.peerName(), b.repeats, b.seconds)
+	if b.pap || len(b.others) > 0 || b.ssh {
+		say("%s. %d repeats of %d s, servers in turn; median [min–max]. All on loopback: servers and load generator share the CPUs.\n", b.peerName(), b.repeats, b.seconds)
+	}
 	if b.pap {
 		b.writeWide(&p)
 	}
@@ -217,6 +224,9 @@ func (b *bench) write(w io.Writer) error {
 	}
 	if b.SSH != nil {
 		b.writeSSH(&p)
+	}
+	if len(b.Records) > 0 {
+		b.writeRecords(&p)
 	}
 	if len(b.Proofs) > 0 {
 		say("\n## Records\n\nAfter the runs, by the gateway's own `audit verify`.\n")

@@ -177,11 +177,20 @@ type parser struct {
 var errForm = errors.New("not in canonical form")
 
 func (p *parser) parse(raw []byte) (*Record, error) {
+	r := new(Record)
+	if err := p.parseInto(r, raw); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// parseInto is parse with the caller's memory: that of r's lists is used again. After an error r holds anything.
+func (p *parser) parseInto(r *Record, raw []byte) error {
 	if len(raw) > MaxRecord {
-		return nil, fmt.Errorf("%d bytes, at most %d can be", len(raw), MaxRecord)
+		return fmt.Errorf("%d bytes, at most %d can be", len(raw), MaxRecord)
 	}
 	p.rest, p.total, p.failed = string(raw), len(raw), nil
-	r := new(Record)
+	r.Factors, r.Detail, r.Effects = r.Factors[:0], r.Detail[:0], r.Effects[:0]
 	p.literal(opening)
 	r.Seq = p.unsigned()
 	r.Node = p.text(`,"node":`)
@@ -223,10 +232,10 @@ func (p *parser) parse(raw []byte) (*Record, error) {
 		p.fail("nothing more")
 	}
 	if p.failed != nil {
-		return nil, p.failed
+		return p.failed
 	}
 	if err := r.canonicalise(); err != nil {
-		return nil, err
+		return err
 	}
 	// One form only: whatever the reading above let pass, writing it again must give the same bytes.
 	p.scratch = r.append(p.scratch[:0])
@@ -235,9 +244,9 @@ func (p *parser) parse(raw []byte) (*Record, error) {
 		for at < min(len(raw), len(p.scratch)) && raw[at] == p.scratch[at] {
 			at++
 		}
-		return nil, fmt.Errorf("byte %d: %w", at, errForm)
+		return fmt.Errorf("byte %d: %w", at, errForm)
 	}
-	return r, nil
+	return nil
 }
 
 func (p *parser) fail(want string) {
@@ -267,10 +276,21 @@ func (p *parser) more(end byte, have int) bool {
 	return p.failed == nil
 }
 
+// special is where the first quote or backslash stands, or negative. Most strings are so short that strings.IndexAny
+// would take longer to begin.
+func special(s string) int {
+	for i := range len(s) {
+		if c := s[i]; c == '"' || c == '\\' {
+			return i
+		}
+	}
+	return -1
+}
+
 func (p *parser) text(name string) string {
 	p.literal(name)
 	p.literal(`"`)
-	end := strings.IndexAny(p.rest, `"\`)
+	end := special(p.rest)
 	if end < 0 {
 		p.fail("the end of a string")
 		return ""
@@ -282,7 +302,7 @@ func (p *parser) text(name string) string {
 	}
 	var b []byte
 	for {
-		end := strings.IndexAny(p.rest, `"\`)
+		end := special(p.rest)
 		if end < 0 {
 			p.fail("the end of a string")
 			return ""

@@ -39,7 +39,9 @@ type batch struct {
 	data  []byte
 	ends  []int // in data, of each record
 	items []item
-	done  chan struct{}
+	// records are those of the items. Their memory goes round with the batch.
+	records []Record
+	done    chan struct{}
 }
 
 // each examines the records that read emits, and calls take for each in order. The first bad record, or take's first error, is
@@ -65,7 +67,7 @@ func (c *checker) each(dir bool, read func(emit func(raw []byte) error) error, t
 		defer close(todo)
 		fresh := func(first uint64) *batch {
 			b := spare.Get().(*batch)
-			*b = batch{first: first, data: b.data[:0], ends: b.ends[:0], items: b.items[:0], done: make(chan struct{})}
+			*b = batch{first: first, data: b.data[:0], ends: b.ends[:0], items: b.items[:0], records: b.records, done: make(chan struct{})}
 			return b
 		}
 		b := fresh(0)
@@ -114,9 +116,12 @@ func (c *checker) each(dir bool, read func(emit func(raw []byte) error) error, t
 }
 
 func (x *examiner) batch(b *batch) {
+	if b.records == nil {
+		b.records = make([]Record, batchRecords)
+	}
 	from := 0
 	for i, end := range b.ends {
-		it := x.examine(b.first+uint64(i), b.data[from:end])
+		it := x.examine(&b.records[i], b.first+uint64(i), b.data[from:end])
 		b.items = append(b.items, it)
 		if from = end; it.bad != nil {
 			return // nobody looks further
@@ -124,8 +129,8 @@ func (x *examiner) batch(b *batch) {
 	}
 }
 
-// examine does what needs no other record.
-func (x *examiner) examine(seq uint64, raw []byte) (it item) {
+// examine does what needs no other record. Rec is memory for it.
+func (x *examiner) examine(rec *Record, seq uint64, raw []byte) (it item) {
 	var e entry
 	var stated []byte
 	var err error
@@ -140,9 +145,10 @@ func (x *examiner) examine(seq uint64, raw []byte) (it item) {
 	}
 	leaf := e.leafOf(&x.hasher)
 	if it.erased = e.erased; !e.erased {
-		if it.rec, it.bad = x.record(seq, &e, stated, leaf); it.bad != nil {
+		if it.bad = x.record(rec, seq, &e, stated, leaf); it.bad != nil {
 			return it
 		}
+		it.rec = rec
 	}
 	var data [1 + sha256.Size]byte // tlog.RecordHash without its heap allocation
 	copy(data[1:], leaf[:])
@@ -150,25 +156,24 @@ func (x *examiner) examine(seq uint64, raw []byte) (it item) {
 	return it
 }
 
-func (x *examiner) record(seq uint64, e *entry, stated []byte, leaf [sha256.Size]byte) (*Record, *BadRecord) {
-	rec, err := x.parser.parse(e.json)
-	switch {
+func (x *examiner) record(rec *Record, seq uint64, e *entry, stated []byte, leaf [sha256.Size]byte) *BadRecord {
+	switch err := x.parser.parseInto(rec, e.json); {
 	case err != nil:
-		return nil, badRecord(seq, "%v", err)
+		return badRecord(seq, "%v", err)
 	case rec.Seq != seq:
-		return nil, badRecord(seq, "in its place is record %d", rec.Seq)
+		return badRecord(seq, "in its place is record %d", rec.Seq)
 	case !validName(rec.Node):
-		return nil, badRecord(seq, "node %q", rec.Node)
+		return badRecord(seq, "node %q", rec.Node)
 	}
 	if x.dir {
 		if err := checkChange(rec, e.change); err != nil {
-			return nil, badRecord(seq, "%v", err)
+			return badRecord(seq, "%v", err)
 		}
 	}
 	if stated != nil && string(stated) != string(leaf[:]) {
-		return nil, badRecord(seq, "record, salt and leaf do not belong together: one of them was changed")
+		return badRecord(seq, "record, salt and leaf do not belong together: one of them was changed")
 	}
-	return rec, nil
+	return nil
 }
 
 // addNode appends a leaf by its hash in the tree.

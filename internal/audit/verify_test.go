@@ -236,7 +236,7 @@ func TestProgress(t *testing.T) {
 	}
 	x := &examiner{hasher: newLeafHasher(), dir: true}
 	for range 2 * MaxErasedRanges { // P7
-		it := x.examine(c.tree.size, payloadOf(c.tree.size, nil))
+		it := x.examine(new(Record), c.tree.size, payloadOf(c.tree.size, nil))
 		if err := c.take(&it); err != nil {
 			t.Fatal(err)
 		}
