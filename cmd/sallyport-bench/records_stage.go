@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"io/fs"
 	"math/rand/v2"
 	"os"
@@ -117,7 +118,10 @@ func (s *stage) measure(ctx context.Context, run func(context.Context, *stage) e
 	s.done()
 	w.rest()
 	s.bar.end()
-	s.run.CPU, s.run.Anon, s.run.Idle = over(micros(w.used), float64(s.run.Records)), w.most.Anon, w.idle
+	s.run.CPU, s.run.Anon = over(micros(w.used), float64(s.run.Records)), w.most.Anon
+	if !math.IsNaN(w.idle) { // a stage that took no tick of the system's clock has no share of it
+		s.run.Idle = w.idle
+	}
 	return errors.Join(err, w.err)
 }
 
