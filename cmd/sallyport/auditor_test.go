@@ -204,6 +204,38 @@ func TestAuditor06WhoReadTheLog(t *testing.T) {
 	r.check()
 }
 
+// 7: "This one is off the HR list. Can she still get in? And the session that she has open?"
+func TestAuditor07Leaver(t *testing.T) {
+	t.Parallel()
+	w := newSSHWorld(t)
+	l := w.try(t).hold(byAt, "srv1")
+	list := filepath.Join(w.dir, "hr.csv")
+	var kept []string
+	for line := range strings.Lines(l.ok("user", "export")) {
+		if !strings.HasPrefix(line, l.p.name+",") {
+			kept = append(kept, line)
+		}
+	}
+	if err := os.WriteFile(list, []byte(strings.Join(kept, "")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if text := l.ok("user", "import", list, "--leavers", "--dry-run"); !strings.Contains(text, l.p.name) {
+		t.Errorf("what it would do: %s", text)
+	}
+	if text := l.ok("user", "import", list, "--leavers", "--yes"); !strings.Contains(text, l.p.name) {
+		t.Errorf("user import: %s", text)
+	}
+	l.wasCut("killed")
+	if _, stderr, status := l.openSSH("", "ssh", append(l.cmdline(byAt, "srv1"), "true")...); status != 255 {
+		t.Errorf("she still gets in: exit status %d\n%s", status, stderr)
+	}
+	if rec := l.last("--event", "login", "--person", l.p.name); rec.Reason != string(login.ReasonPersonDisabled) {
+		t.Errorf("on record: %s", rec.AppendJSON(nil))
+	}
+	w.stop()
+	w.check()
+}
+
 // 8: "A supplier's engineer after his window has ended."
 func TestAuditor08SupplierAfterHisTime(t *testing.T) {
 	t.Parallel()
@@ -228,6 +260,25 @@ func TestAuditor08SupplierAfterHisTime(t *testing.T) {
 	r.ok("user", "set", "ext-jones", "--until", "2020-01-01")
 	if why := try(); why != string(login.ReasonPersonExpired) {
 		t.Errorf("after his contract: %s", why)
+	}
+	r.stop()
+	r.check()
+}
+
+// 9: "I stop your syslog." Logins go on, what it misses is kept for it, and somebody is told. (A disk that fills up is TestFullDisk's, where
+// nobody gets in and nothing is lost; a clock that is set is TestClockWatch's.)
+func TestAuditor09SyslogStopped(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, rigOptions{})
+	alice := r.enrol("alice", byCount())
+	r.write("sallyport.yaml", string(mustRead(t, r.config))+"audit: {syslog: [{name: siem, address: \"127.0.0.1:"+freePort(t)+"\", tls: false, down_after: 1s}]}\n")
+	r.start()
+	if got := r.radclient(fromCode, quoted("User-Name", "alice"), quoted("User-Password", alice.code())); !strings.HasPrefix(got, "Access-Accept") {
+		t.Errorf("a login meanwhile: %s", got)
+	}
+	until(t, "an alert tells of it", func() bool { return strings.Contains(r.ok("alert", "list"), "log_forward_down") })
+	if text := r.ok("status"); !containsAll(text, "syslog siem", "not connected", "records behind") {
+		t.Errorf("status: %s", text)
 	}
 	r.stop()
 	r.check()
