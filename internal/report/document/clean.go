@@ -37,6 +37,8 @@ func harmful(r rune) bool {
 	switch {
 	case r == ' ':
 		return false
+	case r == utf8.RuneError: // it stands where somebody lost what was there, and is not to look like our own reading
+		return true
 	case !unicode.IsGraphic(r), unicode.Is(unicode.Zs, r) && r != 0xA0,
 		unicode.Is(unicode.Variation_Selector, r), unicode.Is(unicode.Other_Default_Ignorable_Code_Point, r), r == 0x034F,
 		0xE0000 <= r && r <= 0xE0FFF:

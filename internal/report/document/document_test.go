@@ -227,7 +227,7 @@ func TestPDFIsRead(t *testing.T) {
 func TestClean(t *testing.T) {
 	for in, want := range map[string]string{
 		"plain O'Brien Ωμέγα 中文": "plain O'Brien Ωμέγα 中文", "a\u202eb": `a\u{202e}b`, "a\nb": `a\u{a}b`, "\xff": `\x{ff}`, "a\u00a0b": "a\u00a0b", "\u00ad": `\u{ad}`,
-		"\ufe0f": `\u{fe0f}`, "\U000e0041": `\u{e0041}`, "\u3164": `\u{3164}`, "\ue000": `\u{e000}`, "\u2003": `\u{2003}`,
+		"\ufe0f": `\u{fe0f}`, "\U000e0041": `\u{e0041}`, "\u3164": `\u{3164}`, "\ue000": `\u{e000}`, "\u2003": `\u{2003}`, "\ufffd": `\u{fffd}`,
 	} {
 		got := Clean(in)
 		if got != want {
