@@ -4,7 +4,7 @@ export GOTOOLCHAIN := local
 
 GO ?= go
 BIN := bin
-FUZZTIME ?= 5s
+FUZZTIME ?= 3s
 BUILD := CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w"
 
 .PHONY: help build demo test test-long deps vet lint fuzz bench example-report clean
@@ -36,7 +36,7 @@ vet: ## go vet
 lint: ## gofumpt and staticcheck
 	@tools/lint
 
-fuzz: ## every fuzz target for FUZZTIME (5s)
+fuzz: ## every fuzz target for FUZZTIME (3s)
 	@FUZZTIME=$(FUZZTIME) tools/fuzz
 
 bench: ## load against this gateway and, where it is installed, FreeRADIUS
