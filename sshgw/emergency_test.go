@@ -69,6 +69,27 @@ func TestEmergencyTakesAReason(t *testing.T) {
 		c.Close()
 		t.Error("let in by a method that cannot ask")
 	}
+	// What cannot be recorded is not opened for her, whatever the rule says (P10).
+	code := h.code()
+	c, err := ssh.Dial("tcp", h.addr, h.clientConfig("alice", ssh.KeyboardInteractive(func(_, _ string, prompts []string, _ []bool) ([]string, error) {
+		answers := map[string]string{promptPassword: alicePassword, promptCode: code, promptWhy: "PACS is down"}
+		var list []string
+		for _, p := range prompts {
+			list = append(list, answers[p])
+		}
+		return list, nil
+	})))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if ch, err := c.Dial("tcp", "core-sw1:22"); err == nil {
+		ch.Close()
+		t.Error("an opaque jump was opened")
+	}
+	if rec := h.last("access"); rec.Reason != string(login.ReasonRecording) || rec.Result != audit.Reject {
+		t.Errorf("record %+v", rec)
+	}
 	kind(login.Staff)
 	if asked, err := try(alicePassword, "x"); err != nil || len(asked) != 2 {
 		t.Errorf("staff: asked %q, %v", asked, err)

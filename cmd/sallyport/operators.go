@@ -1,12 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net"
 	"os"
 	"os/user"
+	"slices"
 	"strconv"
 	"time"
 
@@ -32,19 +34,18 @@ func (a *app) operator(actor admin.Actor) admin.Actor {
 	if actor.UID < 0 && actor.Road == "socket" {
 		return actor
 	}
-	groups := groupsOf(actor.UID)
-	for _, o := range a.config().Operators.People {
-		if o.User != "" && o.User == actor.User || o.Group != "" && groups[o.Group] {
-			if actor.Role == "" {
-				actor.Role = admin.Role(o.Role)
-			}
-			if o.Person != "" {
-				actor.Name = o.Person
-			}
-			if o.User != "" {
-				break // a line for the user goes before those for his groups that follow
-			}
-		}
+	people := a.config().Operators.People
+	at := slices.IndexFunc(people, func(o config.Operator) bool { return o.User != "" && o.User == actor.User })
+	if at < 0 { // his own line goes before those of his groups, wherever it stands
+		groups := groupsOf(actor.UID)
+		at = slices.IndexFunc(people, func(o config.Operator) bool { return groups[o.Group] })
+	}
+	if at < 0 {
+		return actor
+	}
+	actor.Name = cmp.Or(people[at].Person, actor.Name)
+	if actor.Role == "" {
+		actor.Role = admin.Role(people[at].Role)
 	}
 	return actor
 }

@@ -21,6 +21,8 @@ func TestOperatorRoles(t *testing.T) {
 		t.Fatal(err)
 	}
 	a := &app{cfg: &config.Config{Operators: config.Operators{People: []config.Operator{
+		{Group: "nogroup", Role: "auditor"}, // which nobody is in, and has a line of his own
+		{Group: "daemon", Role: "auditor"},
 		{User: me.Username, Person: "jane.smith", Role: "auditor"},
 		{User: "nobody", Person: "noah", Role: "help-desk"},
 	}}}}
@@ -39,7 +41,8 @@ func TestOperatorRoles(t *testing.T) {
 	}{
 		{admin.Actor{Name: me.Username, Road: "socket", UID: os.Getuid()}, "jane.smith", admin.RoleAdmin}, // the data folder is his
 		{admin.Actor{Name: "nobody", Road: "socket", UID: uid}, "noah", admin.RoleHelpDesk},
-		{admin.Actor{Name: "daemon", Road: "socket", UID: 1}, "daemon", ""},
+		{admin.Actor{Name: "daemon", Road: "socket", UID: 1}, "daemon", admin.RoleAuditor},
+		{admin.Actor{Name: "bin", Road: "socket", UID: 2}, "bin", ""},
 		{admin.Actor{Name: "unknown", Road: "socket", UID: -1}, "unknown", ""},
 		{admin.Actor{Name: "nobody", Road: "elsewhere", UID: uid}, "noah", admin.RoleHelpDesk},
 	} {

@@ -147,7 +147,9 @@ type Service struct {
 	alertMu sync.Mutex
 	alerts  map[string]time.Time // guarded by alertMu: when a host key was last warned of
 
-	swept map[string]int // Sweep's own: how often the end of a session was asked for
+	// Sweep's own.
+	swept map[string]int    // by session, how often its end was asked for
+	under map[string]string // by session, the exception that its login was made under; empty: none
 }
 
 type (
@@ -172,7 +174,7 @@ func New(o Options) *Service {
 	if o.Targets == nil {
 		o.Targets = noTargets{}
 	}
-	s := &Service{Options: o, verbs: make(map[string]verb), streams: make(map[string]stream), uploads: make(map[string]upload), maxUpload: MaxUpload, alerts: make(map[string]time.Time), duties: duties()}
+	s := &Service{Options: o, verbs: make(map[string]verb), streams: make(map[string]stream), uploads: make(map[string]upload), maxUpload: MaxUpload, alerts: make(map[string]time.Time), duties: duties(), under: make(map[string]string)}
 	s.userVerbs()
 	s.tokenVerbs()
 	s.ticketVerbs()

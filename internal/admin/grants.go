@@ -179,10 +179,10 @@ func (s *Service) endGrant(ctx context.Context, in GrantIn) (GrantIs, error) {
 }
 
 // lapsed tells why a session may not go on, as login.Gate.Lapsed does, with the groups of the person's directory. Where that cannot
-// be asked, nothing is known against the session.
+// be asked, nothing is known against the session. The directory is asked only where a rule for the system asks for a grant.
 func (s *Service) lapsed(ctx context.Context, l login.Session) login.Reason {
 	sys, known := s.System(l.System)
-	if !known {
+	if !known || !s.Gate.GrantAsked(sys) {
 		return login.ReasonOK
 	}
 	groups, _, err := s.Directory(ctx, l.Person)

@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -223,11 +224,15 @@ func (s *Service) Sweep(ctx context.Context) ([]EndedSession, error) {
 	lapsed, err2 := s.endAll(ctx, WhyGrant, over(func(l login.Session) bool { return live[l.ID] == 0 && s.lapsed(ctx, l) == login.ReasonGrant }))
 	excepted, err3 := s.endAll(ctx, WhyException, over(func(l login.Session) bool { return live[l.ID] == 0 && s.exceptionOver(ctx, l) }))
 	s.swept = live
+	there := make(map[string]bool)
+	for _, l := range s.Gate.Sessions() {
+		there[l.ID] = true
+	}
+	maps.DeleteFunc(s.under, func(id, _ string) bool { return !there[id] })
 	return append(append(done, lapsed...), excepted...), errors.Join(err, err2, err3)
 }
 
-// exceptionOver tells whether a session's login relied on an entry of the register that no longer holds. Only the record of the
-// login says so, and it is looked for only where the rule names an entry that does not hold.
+// exceptionOver tells whether a session's login was made under an entry of the register that no longer holds. It is Sweep's own.
 func (s *Service) exceptionOver(ctx context.Context, l login.Session) bool {
 	over := make(map[string]bool)
 	for _, r := range s.Gate.Policy().Rules {
@@ -238,16 +243,27 @@ func (s *Service) exceptionOver(ctx context.Context, l login.Session) bool {
 			over[r.Exception] = true
 		}
 	}
-	if len(over) == 0 {
-		return false
+	return len(over) > 0 && over[s.madeUnder(ctx, l)]
+}
+
+// madeUnder is the entry that a session's login was made under, which only the login's record says. It never changes, so it is looked
+// for once: there may be thousands of sessions.
+func (s *Service) madeUnder(ctx context.Context, l login.Session) string {
+	if id, known := s.under[l.ID]; known {
+		return id
 	}
-	relied := false
+	id := ""
 	f := audit.Filter{Person: l.Person, Result: audit.Accept, Since: l.Started.Add(-longestLogin), Until: l.Started.Add(slack)}
-	err := s.Finder.Find(ctx, f, func(rec *audit.Record) error {
-		relied = relied || rec.Attempt == l.Attempt && over[rec.Exception]
+	if err := s.Finder.Find(ctx, f, func(rec *audit.Record) error {
+		if e := present(rec.Exception); e != "" && rec.Attempt == l.Attempt {
+			id = e
+		}
 		return nil
-	})
-	return err == nil && relied
+	}); err != nil {
+		return "" // and is looked for again the next time
+	}
+	s.under[l.ID] = id
+	return id
 }
 
 // endSessionsOf ends what a person has open, after the verb that shut him out was carried out.

@@ -11,6 +11,7 @@ import (
 
 	"sallyport/internal/audit"
 	"sallyport/internal/login"
+	"sallyport/internal/policy"
 	"sallyport/otp"
 )
 
@@ -186,4 +187,75 @@ func TestFirstFactorOfAPerson(t *testing.T) {
 		t.Errorf("%+v", info)
 	}
 	d.refused("user.add", UserAdd{Name: "carol", First: "kerberos"})
+}
+
+// counted is a Finder that counts.
+type counted struct {
+	Finder
+	n int
+}
+
+func (c *counted) Find(ctx context.Context, f audit.Filter, fn func(*audit.Record) error) error {
+	c.n++
+	return c.Finder.Find(ctx, f, fn)
+}
+
+// A session that an exception let in ends with it, and no other; the record of each login is looked for once, however often the
+// sweep comes by, and no directory is asked where no rule asks for a grant.
+func TestSweepEndsWhatAnExceptionLetIn(t *testing.T) {
+	d := newDesk(t)
+	h, finds, asked := &holder{}, &counted{Finder: d.service.Finder}, 0
+	d.service.End, d.service.Finder = h.end, finds
+	d.service.Directory = func(context.Context, string) ([]string, bool, error) { asked++; return nil, false, nil }
+	for _, name := range []string{"pump", "carol"} {
+		d.do("user.add", UserAdd{Name: name, Groups: []string{"network"}}, nil)
+	}
+	p := *d.gate.Policy()
+	p.Rules = append(policy.Rules{}, p.Rules...)
+	p.Rules[0].Exception = "EX-1"
+	d.gate.SetPolicy(&p)
+	entry := login.Exception{ID: "EX-1", Version: 1, Requester: "a", Approval: login.Approval{By: "b"}, From: d.clock, Until: d.clock.Add(48 * time.Hour), Review: d.clock.Add(48 * time.Hour)}
+	d.gate.Apply(login.Change{PutException: &entry})
+	for session, exception := range map[string]string{"1": "EX-1", "2": "", "3": "EX-2"} {
+		person := map[string]string{"1": "pump"}[session]
+		if person == "" {
+			person = "carol"
+		}
+		attempt := login.NewID()
+		rec := &audit.Record{Time: d.clock, Event: "login", Result: audit.Accept, Person: person, Login: person, Protocol: "radius", System: "vpn", Attempt: attempt, Exception: exception}
+		if _, err := d.log.Append(rec, nil); err != nil {
+			t.Fatal(err)
+		}
+		d.report(login.Starts, person, session, attempt)
+	}
+	sweep := func(want string) {
+		t.Helper()
+		if _, err := d.service.Sweep(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := h.got(); got != want {
+			t.Errorf("asked to end %q, want %q", got, want)
+		}
+	}
+	sweep("")
+	if finds.n != 0 {
+		t.Errorf("%d searches while the entry holds", finds.n)
+	}
+	entry.Version, entry.Ended = 2, d.clock
+	d.gate.Apply(login.Change{PutException: &entry})
+	sweep("1 exception_over")
+	d.report(login.Ends, "pump", "1", "")
+	sweep("")
+	if finds.n != 3 {
+		t.Errorf("%d searches for three sessions", finds.n)
+	}
+	if asked != 0 {
+		t.Errorf("the directory was asked %d times", asked)
+	}
+	p.Rules[0].Grant = true
+	d.gate.SetPolicy(&p)
+	sweep("2 grant_over, 3 grant_over")
+	if asked != 2 {
+		t.Errorf("the directory was asked %d times for two sessions", asked)
+	}
 }

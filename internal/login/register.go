@@ -142,11 +142,11 @@ func (b *books) used(id string, at time.Time) {
 	b.uses[id] = ExceptionUse{u.Count + 1, at}
 }
 
-// relied tells whether a record is of a login that an exception let in. SSH's are counted where they reach a system, since the
-// login to the gateway itself opens nothing.
+// relied tells whether a record is of a login that an exception let in. SSH's are counted where they reach a system, and so once:
+// the login before opens nothing, a service identity's, which names its system, neither.
 func relied(rec *audit.Record) bool {
 	return rec.Result == audit.Accept && present(rec.Exception) != "" &&
-		(rec.Event == "access" || rec.Event == "login" && rec.System != GatewaySystem)
+		(rec.Event == "access" || rec.Event == "login" && rec.Protocol != "ssh")
 }
 
 // Exceptions lists the newest version of each entry of the register, in the order of their ids.
@@ -182,6 +182,11 @@ func (g *Gate) TimedGrants() []TimedGrant {
 	}
 	slices.SortFunc(list, func(a, b TimedGrant) int { return register.CompareIDs(a.ID, b.ID) })
 	return list
+}
+
+// GrantAsked tells whether some rule for a system asks for a grant.
+func (g *Gate) GrantAsked(sys System) bool {
+	return slices.ContainsFunc(g.policy.Load().Rules, func(r policy.Rule) bool { return r.Grant && policy.Names(r.To, sys.Name, sys.Tags) })
 }
 
 // Lapsed tells why a session of a person at a system may not go on, as far as that can be told without its login's factors: the
@@ -223,7 +228,9 @@ func (g *Gate) ExceptionState(id string) (register.State, bool) {
 // challenge him for. Where there is a register, everybody's groups are asked for, so that time does not tell.
 func (g *Gate) excepted(ctx context.Context, a *Attempt, first *firstResult) bool {
 	pol, now := g.policy.Load(), g.now()
-	if g.books.at(now) == nil || !slices.ContainsFunc(pol.Rules, func(r policy.Rule) bool { return r.Exception != "" && !r.Compliant() }) {
+	if g.books.at(now) == nil || !slices.ContainsFunc(pol.Rules, func(r policy.Rule) bool {
+		return r.Exception != "" && !r.Compliant() && policy.Names(r.To, a.System.Name, a.System.Tags)
+	}) {
 		return false
 	}
 	g.learnGroups(ctx, a, first)

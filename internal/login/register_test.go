@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"sallyport/internal/audit"
 	"sallyport/internal/policy"
 	"sallyport/internal/policy/register"
 )
@@ -218,6 +219,27 @@ func TestEmergency(t *testing.T) {
 		b.want(o, ReasonOK)
 		if gr, _ := o.Accepted(); !gr.Emergency || !gr.Record || gr.Max != c.want {
 			t.Errorf("rule's max %v: %+v", c.max, gr)
+		}
+	}
+}
+
+// A login that an exception let in counts once, whatever its protocol and however many records it makes.
+func TestReliedOnce(t *testing.T) {
+	for name, c := range map[string]struct {
+		rec  audit.Record
+		want bool
+	}{
+		"RADIUS":                        {audit.Record{Event: "login", Result: Accept, Protocol: "radius", System: "vpn", Exception: "EX-1"}, true},
+		"RADIUS, refused":               {audit.Record{Event: "login", Result: Reject, Protocol: "radius", System: "vpn", Exception: "EX-1"}, false},
+		"RADIUS, without one":           {audit.Record{Event: "login", Result: Accept, Protocol: "radius", System: "vpn", Exception: audit.None}, false},
+		"SSH, at the gateway":           {audit.Record{Event: "login", Result: Accept, Protocol: "ssh", System: GatewaySystem, Exception: "EX-1"}, false},
+		"SSH, a service identity's":     {audit.Record{Event: "login", Result: Accept, Protocol: "ssh", System: "srv1", Exception: "EX-1"}, false},
+		"SSH, at the target":            {audit.Record{Event: "access", Result: Accept, Protocol: "ssh", System: "srv1", Exception: "EX-1"}, true},
+		"a verb about the entry":        {audit.Record{Event: "exception.set", Result: Info, Protocol: "admin", Exception: "EX-1"}, false},
+		"a session under the exception": {audit.Record{Event: "session.start", Result: Info, Protocol: "ssh", Exception: "EX-1"}, false},
+	} {
+		if got := relied(&c.rec); got != c.want {
+			t.Errorf("%s: %v", name, got)
 		}
 	}
 }

@@ -223,10 +223,10 @@ func FuzzEncode(f *testing.F) {
 	f.Add("login", "alice", "vpn", "rule", uint64(1))
 	f.Add("e\n", "a]b\"\\", "\xff\u202e", "=|\r", uint64(1<<63))
 	f.Fuzz(func(t *testing.T, event, login, system, rule string, seq uint64) {
-		raw := (&audit.Record{Seq: seq, Node: "gw1", Time: noon, Event: event, Result: audit.Reject, Login: login, System: system, Rule: rule}).AppendJSON(nil)
+		raw := (&audit.Record{Seq: seq >> 1, Node: "gw1", Time: noon, Event: event, Result: audit.Reject, Login: login, System: system, Rule: rule}).AppendJSON(nil)
 		rec, err := audit.Parse(raw)
 		if err != nil {
-			t.Skip() // seq beyond what records have
+			t.Fatal(err)
 		}
 		for _, format := range []Format{JSON, CEF} {
 			msg := encoder(t, Encoding{Format: format, Version: "v"}).AppendRecord(nil, rec)

@@ -2,9 +2,7 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"encoding/json"
-	"fmt"
 
 	"sallyport/internal/login"
 )
@@ -16,18 +14,7 @@ const (
 
 // Holds calls fn for every legal hold, those that are over too, until fn fails. See People for what fn may do.
 func (s *Store) Holds(ctx context.Context, fn func(login.Hold) error) error {
-	return s.each(ctx, "the legal holds", sqlHolds, nil, func(rows *sql.Rows) error {
-		var id string
-		var body sql.RawBytes
-		if err := rows.Scan(&id, &body); err != nil {
-			return fmt.Errorf("reading a hold: %w", explain(err))
-		}
-		var h login.Hold
-		if err := json.Unmarshal(body, &h); err != nil || h.ID != id {
-			return fmt.Errorf("%w: hold %s cannot be read: %v", ErrCorrupt, id, err)
-		}
-		return fn(h)
-	})
+	return eachBody(ctx, s, "the legal holds", sqlHolds, func(h *login.Hold) string { return h.ID }, fn)
 }
 
 // applyHold applies what of a change is about holds.

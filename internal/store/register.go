@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"strconv"
 
 	"sallyport/internal/login"
 )
@@ -12,7 +13,7 @@ import (
 const (
 	sqlPutException = `INSERT INTO exceptions (id, version, changed, body) VALUES ($1, $2, $3, $4)
 		ON CONFLICT (id, version) DO NOTHING`
-	sqlExceptions = `SELECT id, version, body FROM exceptions ORDER BY id, version`
+	sqlExceptions = `SELECT id || '/' || CAST(version AS text), body FROM exceptions ORDER BY id, version`
 	sqlPutGrant   = `INSERT INTO grants (id, person, starts, ends, body) VALUES ($1, $2, $3, $4, $5)
 		ON CONFLICT (id) DO UPDATE SET person = excluded.person, starts = excluded.starts, ends = excluded.ends, body = excluded.body`
 	sqlGrants         = `SELECT id, body FROM grants ORDER BY id`
@@ -21,38 +22,34 @@ const (
 	sqlAttestations = `SELECT person, rule, made, made_by, decision, note FROM attestations ORDER BY made, person, rule`
 )
 
-// Exceptions calls fn for every version of every entry of the exception register, each entry's in their order, until fn
-// fails. See People for what fn may do.
-func (s *Store) Exceptions(ctx context.Context, fn func(login.Exception) error) error {
-	return s.each(ctx, "the exception register", sqlExceptions, nil, func(rows *sql.Rows) error {
-		var id string
-		var version int
+// eachBody calls fn for every row of an id and the JSON that says the same of itself.
+func eachBody[T any](ctx context.Context, s *Store, what, query string, id func(*T) string, fn func(T) error) error {
+	return s.each(ctx, what, query, nil, func(rows *sql.Rows) error {
+		var key string
 		var body sql.RawBytes
-		if err := rows.Scan(&id, &version, &body); err != nil {
-			return fmt.Errorf("reading an exception: %w", explain(err))
+		if err := rows.Scan(&key, &body); err != nil {
+			return fmt.Errorf("reading %s: %w", what, explain(err))
 		}
-		var x login.Exception
-		if err := json.Unmarshal(body, &x); err != nil || x.ID != id || x.Version != version {
-			return fmt.Errorf("%w: version %d of exception %s cannot be read: %v", ErrCorrupt, version, id, err)
+		var x T
+		if err := json.Unmarshal(body, &x); err != nil {
+			return fmt.Errorf("%w: %s: %s cannot be read: %v", ErrCorrupt, what, key, err)
+		}
+		if id(&x) != key {
+			return fmt.Errorf("%w: %s: the row of %s holds %s", ErrCorrupt, what, key, id(&x))
 		}
 		return fn(x)
 	})
 }
 
+// Exceptions calls fn for every version of every entry of the exception register, each entry's in their order, until fn
+// fails. See People for what fn may do.
+func (s *Store) Exceptions(ctx context.Context, fn func(login.Exception) error) error {
+	return eachBody(ctx, s, "the exception register", sqlExceptions, func(x *login.Exception) string { return x.ID + "/" + strconv.Itoa(x.Version) }, fn)
+}
+
 // TimedGrants calls fn for every grant, until fn fails. See People for what fn may do.
 func (s *Store) TimedGrants(ctx context.Context, fn func(login.TimedGrant) error) error {
-	return s.each(ctx, "the grants", sqlGrants, nil, func(rows *sql.Rows) error {
-		var id string
-		var body sql.RawBytes
-		if err := rows.Scan(&id, &body); err != nil {
-			return fmt.Errorf("reading a grant: %w", explain(err))
-		}
-		var x login.TimedGrant
-		if err := json.Unmarshal(body, &x); err != nil || x.ID != id {
-			return fmt.Errorf("%w: grant %s cannot be read: %v", ErrCorrupt, id, err)
-		}
-		return fn(x)
-	})
+	return eachBody(ctx, s, "the grants", sqlGrants, func(x *login.TimedGrant) string { return x.ID }, fn)
 }
 
 // Attestations calls fn for every attestation of access, the oldest first, until fn fails. See People for what fn may do.
