@@ -32,11 +32,11 @@ type Desk interface {
 
 // Enrolling is what somebody is shown who enrols a device, once.
 type Enrolling struct {
-	Token      string // id
-	Secret     string // for typing
-	Kind       string // of token, in words
-	QR         string // drawn for a terminal; lines end with \n
-	Cols, Rows int    // of the drawing
+	Token  string // id
+	Secret string // for typing
+	Kind   string // of token, in words
+	QR     string // drawn for a terminal; lines end with \n
+	Cols   int    // of the drawing
 }
 
 // dialogueFor bounds a dialogue of ours with a person, from its beginning.

@@ -42,7 +42,7 @@ func (d *fakeDesk) Enrol(_ context.Context, e login.Enrolment) (Enrolling, error
 	if d.broken.Load() {
 		return Enrolling{}, errors.New("secret-path/of/the/store")
 	}
-	return Enrolling{Token: "tk-new", Secret: "ABCDEFGH", Kind: "TOTP", QR: "#QR#\n", Cols: 4, Rows: 1}, nil
+	return Enrolling{Token: "tk-new", Secret: "ABCDEFGH", Kind: "TOTP", QR: "#QR#\n", Cols: 4}, nil
 }
 
 func (d *fakeDesk) Confirm(_ context.Context, e login.Enrolment, token, code string) (bool, error) {

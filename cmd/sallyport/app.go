@@ -209,7 +209,7 @@ func openApp(ctx context.Context, cfg *config.Config, logger *slog.Logger, now f
 		Seal:   func(change []byte) []byte { return a.ring.Seal(changePurpose, "", change) },
 		Retain: a.retain,
 		System: a.findSystem, End: a.endSession, Change: a.change, Firsts: a.firsts,
-		Operator: a.operator, FourEyes: a.fourEyes, Examine: a.examine, Directory: a.directoryGroups, Targets: targets{a}, Alerts: a.alerts, People: a.peopleRules,
+		Operator: a.operator, IsAdmin: a.isAdmin, FourEyes: a.fourEyes, Examine: a.examine, Directory: a.directoryGroups, Targets: targets{a}, Alerts: a.alerts, People: a.peopleRules,
 	})
 	a.proofVerbs()
 	a.reportVerbs()

@@ -55,7 +55,7 @@ func (d desk) Enrol(ctx context.Context, e login.Enrolment) (sshgw.Enrolling, er
 		kind += fmt.Sprintf(", a new one every %d seconds", t.Params.Period)
 	}
 	lines := strings.Split(strings.TrimSuffix(drawn.String(), "\n"), "\n")
-	return sshgw.Enrolling{Token: t.Token, Secret: t.Secret, Kind: kind, QR: drawn.String(), Cols: strings.Count(lines[0], "") - 1 - len("\x1b[30;107m\x1b[0m"), Rows: len(lines)}, nil
+	return sshgw.Enrolling{Token: t.Token, Secret: t.Secret, Kind: kind, QR: drawn.String(), Cols: strings.Count(lines[0], "") - 1 - len("\x1b[30;107m\x1b[0m")}, nil
 }
 
 func (d desk) Confirm(ctx context.Context, e login.Enrolment, token, code string) (bool, error) {

@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"io/fs"
 	"net"
 	"os"
@@ -69,6 +68,11 @@ func groupsOf(uid int) map[string]bool {
 	return names
 }
 
+// isAdmin tells whether a person is listed as an admin.
+func (a *app) isAdmin(person string) bool {
+	return slices.ContainsFunc(a.config().Operators.People, func(o config.Operator) bool { return o.Person == person && admin.Role(o.Role) == admin.RoleAdmin })
+}
+
 func (a *app) fourEyes() bool { return a.config().Operators.FourEyes }
 
 // operatorsSocket is where operators reach a gateway whose configuration they may not read.
@@ -127,5 +131,5 @@ func noAccess(err error) error {
 	if errors.Is(err, fs.ErrPermission) {
 		return hintf("run it as root, or as the gateway's user; or have an admin list you in the configuration (operators), and set "+socketEnv, "%w", err)
 	}
-	return fmt.Errorf("%w", err)
+	return err
 }

@@ -18,20 +18,17 @@ import (
 
 // Imported is what an import, or a look at a directory, came to.
 type Imported struct {
-	List    string            `json:"list"` // SHA-256 of the file, or the directory
-	Joiners []string          `json:"joiners"`
-	Movers  []Moved           `json:"movers"`
-	Leavers []string          `json:"leavers"`
-	Same    int               `json:"unchanged"`
-	Applied bool              `json:"applied"`
-	Records []uint64          `json:"records"`
-	Ended   []EndedBy         `json:"ended,omitempty"`
-	Notes   []string          `json:"notes,omitempty"`
-	how     map[string]string // kind and groups of who joins and leaves, for the table
+	List    string               `json:"list"` // SHA-256 of the file, or the directory
+	Joiners []string             `json:"joiners"`
+	Movers  []Moved              `json:"movers"`
+	Leavers []string             `json:"leavers"`
+	Same    int                  `json:"unchanged"`
+	Applied bool                 `json:"applied"`
+	Records []uint64             `json:"records"`
+	Ended   []admin.EndedSession `json:"ended,omitempty"` // sessions of who left
+	Notes   []string             `json:"notes,omitempty"`
+	how     map[string]string    // kind and groups of who joins and leaves, for the table
 }
-
-// EndedBy is a session that ended since its person left.
-type EndedBy = admin.EndedSession
 
 // Moved is somebody who was changed, and how.
 type Moved struct {
@@ -182,7 +179,7 @@ func (c *cli) importPeople(ctx context.Context, caller admin.Caller, name string
 		return hintf("is the file whole? --yes does it all the same", "%d of %d active people would leave, which is more than %d %%: nothing was changed",
 			plan.Leaving(), plan.Active, roll.MaxLeaving)
 	}
-	if err := c.applyBatches(ctx, caller, batches, "import", &out); err != nil {
+	if err := c.applyBatches(ctx, caller, batches, &out); err != nil {
 		return err
 	}
 	out.Applied = true
@@ -230,12 +227,12 @@ const (
 	maxWarnings = 20
 )
 
-func (c *cli) applyBatches(ctx context.Context, caller admin.Caller, batches []roll.Batch, source string, out *Imported) error {
+func (c *cli) applyBatches(ctx context.Context, caller admin.Caller, batches []roll.Batch, out *Imported) error {
 	bar := c.progress("importing", uint64(len(batches)))
 	defer bar.done()
 	for i, b := range batches {
 		var done admin.UserBatchDone
-		in := admin.UserBatch{Batch: b, Source: source, File: out.List, Part: i + 1, Parts: len(batches)}
+		in := admin.UserBatch{Batch: b, Source: "import", File: out.List, Part: i + 1, Parts: len(batches)}
 		err := caller.Call(ctx, "user.batch", in, &done)
 		if err == nil && len(done.Problems) > 0 {
 			err = fmt.Errorf("%s: %s", cmp.Or(done.Problems[0].Field, "people"), done.Problems[0].Text)

@@ -134,22 +134,25 @@ func (a *app) syncBy(ctx context.Context, cfg *config.Config, in SyncIn) (Import
 			since[e.Name] = e.Changed
 		}
 	}
+	var refused []roll.Problem
 	batches := plan.Batches()
 	for i, b := range batches {
-		batch := admin.UserBatch{Batch: b, Source: "directory", File: out.List, Part: i + 1, Parts: len(batches), Since: since}
+		batch := admin.UserBatch{Batch: b, Lenient: true, Source: "directory", File: out.List, Part: i + 1, Parts: len(batches), Since: since}
 		done, err := a.admin.Batch(ctx, batch)
 		if err != nil {
 			return out, err
 		}
-		if len(done.Problems) > 0 {
-			return out, &syncError{reasonRefused, fmt.Errorf("%s: %s", done.Problems[0].Field, done.Problems[0].Text)}
-		}
+		refused = append(refused, done.Problems...)
 		if done.Record > 0 {
 			out.Records = append(out.Records, done.Record)
 		}
 		out.Ended = append(out.Ended, done.Ended...)
 	}
 	out.Applied = true
+	if len(refused) > 0 { // the others were taken: one entry that is wrong keeps no leaver in
+		x := refused[0]
+		return out, &syncError{reasonRefused, fmt.Errorf("%d that the directory says of people cannot be taken, the rest was; the first: %s: %s", len(refused), x.Field, x.Text)}
+	}
 	return out, nil
 }
 

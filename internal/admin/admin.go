@@ -123,6 +123,7 @@ type Options struct {
 	Examine   func(ExplainPacket) (Examined, error)                    // takes a RADIUS packet apart; nil: that cannot be done here
 	Targets   Targets                                                  // nil: there are none
 	Operator  func(Actor) Actor                                        // fills in who the actor is at the gateway, and his role; nil: everybody is an admin
+	IsAdmin   func(person string) bool                                 // whether a person is an operator with the role admin; nil: nobody is
 	FourEyes  func() bool                                              // whether who approves must be another than who asks; nil: no
 	Alerts    *alert.Follower                                          // nil: none are kept
 	People    func() PeopleRules                                       // nil: the defaults
@@ -167,6 +168,9 @@ func New(o Options) *Service {
 	}
 	if o.Operator == nil {
 		o.Operator = func(a Actor) Actor { a.Role = RoleAdmin; return a }
+	}
+	if o.IsAdmin == nil {
+		o.IsAdmin = func(string) bool { return false }
 	}
 	if o.FourEyes == nil {
 		o.FourEyes = func() bool { return false }

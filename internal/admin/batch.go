@@ -21,13 +21,15 @@ type UserBatch struct {
 	Part   int    `json:"part"`            // from 1 on
 	Parts  int    `json:"parts"`           //
 	Check  bool   `json:"check,omitempty"` // only tell what would be wrong; sponsors and owners are not looked for then
+	// Lenient leaves somebody of whom something is wrong as he is, rather than the whole part undone; who is to be disabled, is.
+	Lenient bool `json:"lenient,omitempty"`
 	// Since is when the directory says that a leaver was shut out there, as far as it tells.
 	Since map[string]time.Time `json:"since,omitempty"`
 }
 
 // UserBatchDone is the answer of user.batch.
 type UserBatchDone struct {
-	Problems []roll.Problem `json:"problems,omitempty"` // nothing was done
+	Problems []roll.Problem `json:"problems,omitempty"` // nothing was done; with Lenient, nothing to these people but that they are disabled
 	Record   uint64         `json:"record,omitempty"`
 	Joiners  int            `json:"joiners"`
 	Movers   int            `json:"movers"`
@@ -52,7 +54,7 @@ func (s *Service) Batch(ctx context.Context, in UserBatch) (UserBatchDone, error
 func (s *Service) userBatch(ctx context.Context, in UserBatch) (UserBatchDone, error) {
 	began := s.Now()
 	out, left, err := s.takeBatch(ctx, in)
-	if err != nil || in.Check || len(out.Problems) > 0 || len(left) == 0 {
+	if err != nil || out.Record == 0 || len(left) == 0 {
 		return out, err
 	}
 	if out.Ended, err = s.endAll(ctx, WhyLeft, func(l login.Session) bool { _, is := left[l.Person]; return is }); err != nil {
@@ -73,8 +75,8 @@ func (s *Service) takeBatch(ctx context.Context, in UserBatch) (out UserBatchDon
 		batch[put.Person.Name] = put.Person
 	}
 	known := func(name string) (login.Person, bool, error) {
-		if p, is := batch[name]; is || in.Check {
-			return cmpPerson(p, is, name), true, nil
+		if p, is := batch[name]; is {
+			return p, true, nil
 		}
 		return s.Store.PersonByName(ctx, name)
 	}
@@ -87,15 +89,24 @@ func (s *Service) takeBatch(ctx context.Context, in UserBatch) (out UserBatchDon
 		switch {
 		case there && roll.Mark(was) != put.Was:
 			out.Problems = append(out.Problems, roll.Problem{Line: put.Line, Field: roll.Name, Text: p.Name + " was changed meanwhile", Hint: "run it again"})
-			continue
+			continue // with what it was compared with, the wish that he be disabled is gone, too: the next look has it
 		case !there && put.Was != "":
 			out.Problems = append(out.Problems, roll.Problem{Line: put.Line, Field: roll.Name, Text: p.Name + " was removed meanwhile", Hint: "run it again"})
 			continue
 		}
-		warnings, problems := s.batchProblems(ctx, p, was, known)
+		warnings, problems := s.batchProblems(p, was, in.Check, known)
 		for _, x := range problems {
-			x.Line = put.Line
+			if x.Line = put.Line; x.Line == 0 {
+				x.Text = p.Name + ": " + x.Text
+			}
 			out.Problems = append(out.Problems, x)
+		}
+		if len(problems) > 0 && in.Lenient {
+			if !there || !p.Disabled || was.Disabled {
+				continue
+			}
+			p = was
+			p.Disabled = true
 		}
 		out.Warnings = append(out.Warnings, warnings...)
 		if p.Created = was.Created; there {
@@ -125,7 +136,7 @@ func (s *Service) takeBatch(ctx context.Context, in UserBatch) (out UserBatchDon
 		what.All = append(what.All, login.Change{PutPerson: &p})
 	}
 	out.Leavers = len(left)
-	if in.Check || len(out.Problems) > 0 || what.Empty() {
+	if in.Check || len(out.Problems) > 0 && !in.Lenient || what.Empty() {
 		return out, left, nil
 	}
 	detail := []audit.Detail{
@@ -141,16 +152,8 @@ func (s *Service) takeBatch(ctx context.Context, in UserBatch) (out UserBatchDon
 	return out, left, err
 }
 
-// cmpPerson is somebody of the batch, or, where it is only checked, any member of staff.
-func cmpPerson(p login.Person, is bool, name string) login.Person {
-	if is {
-		return p
-	}
-	return login.Person{Name: name, Kind: login.Staff}
-}
-
-// batchProblems finds what is wrong with one person of a batch.
-func (s *Service) batchProblems(_ context.Context, p, was login.Person, known func(string) (login.Person, bool, error)) (warnings []string, list []roll.Problem) {
+// batchProblems finds what is wrong with one person of a batch; check leaves out who answers for him.
+func (s *Service) batchProblems(p, was login.Person, check bool, known func(string) (login.Person, bool, error)) (warnings []string, list []roll.Problem) {
 	bad := func(field string, err error) {
 		if err != nil {
 			e := asError(err)
@@ -164,14 +167,9 @@ func (s *Service) batchProblems(_ context.Context, p, was login.Person, known fu
 		bad(roll.Name, checkReserved(p.Name))
 	}
 	bad("", checkParticulars(p))
-	fresh := p
-	if p.Sponsor == was.Sponsor {
-		fresh.Sponsor = ""
+	if !check { // they may come in another part of the list
+		bad(roll.Sponsor, checkAnswering(p, was, known))
 	}
-	if p.Owner == was.Owner {
-		fresh.Owner = ""
-	}
-	bad(roll.Sponsor, checkAnswering(fresh, known))
 	warnings, err := s.lacking(p, lacks(was))
 	bad(roll.Kind, err)
 	if was.Name != "" {

@@ -135,14 +135,6 @@ func (s *Service) exceptionVerbs() {
 	Handle(s, "exception.show", s.exceptionShow)
 }
 
-// dayAfter is the first moment at which what holds until a day no longer does.
-func dayAfter(d login.Date) time.Time {
-	if d.IsZero() {
-		return time.Time{}
-	}
-	return d.AddDate(0, 0, 1)
-}
-
 // fill puts what was written into an entry.
 func (in *ExceptionIn) fill(x *login.Exception) error {
 	x.Title, x.Clause, x.Rationale = in.Title, in.Clause, in.Rationale
@@ -174,14 +166,14 @@ func (in *ExceptionIn) fill(x *login.Exception) error {
 	if p.Progress != "" {
 		x.Plan.Progress = p.Progress
 	}
-	x.From, x.Until, x.Review = in.From.Time, dayAfter(in.Until), dayAfter(in.Review)
+	x.From, x.Until, x.Review = in.From.Time, in.Until.Over(), in.Review.Over()
 	return nil
 }
 
 func (s *Service) exceptionAdd(ctx context.Context, in ExceptionIn) (ExceptionIs, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	x := login.Exception{Requester: cmp.Or(in.Requester, actorOf(ctx).Name)}
+	x := login.Exception{Requester: cmp.Or(in.Requester, actorOf(ctx).Name), EnteredBy: actorOf(ctx).Name}
 	if err := in.fill(&x); err != nil {
 		return ExceptionIs{}, err
 	}
@@ -203,7 +195,7 @@ func (s *Service) exceptionSet(ctx context.Context, in ExceptionSet) (ExceptionI
 	if err != nil {
 		return ExceptionIs{}, err
 	}
-	x.Requester = cmp.Or(in.Requester, actorOf(ctx).Name)
+	x.Requester, x.EnteredBy = cmp.Or(in.Requester, actorOf(ctx).Name), actorOf(ctx).Name
 	if err := in.fill(&x); err != nil {
 		return ExceptionIs{}, err
 	}
@@ -222,7 +214,7 @@ func (s *Service) approve(ctx context.Context, x *login.Exception, a ExceptionAp
 	}
 	actor := actorOf(ctx).Name
 	if s.FourEyes() {
-		if x.Version == 0 || login.SameName(actor, x.By) || login.SameName(actor, x.Requester) {
+		if login.SameName(actor, cmp.Or(x.EnteredBy, x.By)) || login.SameName(actor, x.Requester) {
 			return refuse("another operator enters the approval: sallyport exception approve", "four eyes are asked for, and %s entered the request himself", actor)
 		}
 	}
@@ -254,9 +246,13 @@ func (s *Service) exceptionReview(ctx context.Context, in ExceptionReview) (Exce
 		return ExceptionIs{}, err
 	}
 	now := s.Now()
-	by := cmp.Or(in.By, actorOf(ctx).Name)
+	actor := actorOf(ctx).Name
+	by := cmp.Or(in.By, actor)
 	if login.SameName(by, x.Requester) {
 		return ExceptionIs{}, refuse("--by names another person", "%s asked for %s, and cannot review it", by, x.ID)
+	}
+	if s.FourEyes() && (login.SameName(actor, x.Requester) || login.SameName(actor, x.EnteredBy)) {
+		return ExceptionIs{}, refuse("another operator enters the review", "four eyes are asked for, and %s entered %s himself", actor, x.ID)
 	}
 	if in.Evidence != "" {
 		if raw, err := hex.DecodeString(in.Evidence); err != nil || len(raw) != sha256.Size {
@@ -268,7 +264,7 @@ func (s *Service) exceptionReview(ctx context.Context, in ExceptionReview) (Exce
 		if in.Next.IsZero() {
 			return ExceptionIs{}, refuse("--next 2027-06-30, at most 12 months on", "when %s is reviewed next is not said", x.ID)
 		}
-		x.Review = dayAfter(in.Next)
+		x.Review = in.Next.Over()
 	case "end":
 		x.Ended, x.EndReason = now, cmp.Or(in.Note, "review")
 	default:

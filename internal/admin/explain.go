@@ -2,6 +2,9 @@ package admin
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
 	"net/netip"
 	"strings"
 	"time"
@@ -42,6 +45,16 @@ type ExplainPacket struct {
 	Packet []byte     `json:"packet"`
 	From   netip.Addr `json:"from,omitzero"`
 	Client string     `json:"client,omitempty"` // instead of the one that From belongs to
+}
+
+// shownPacket names a packet without what was typed into it: with the client's secret, or by guessing, that could be read again.
+func shownPacket(raw json.RawMessage) string {
+	in, err := decode[ExplainPacket]("explain.packet", raw)
+	if err != nil {
+		return "not readable"
+	}
+	sum := sha256.Sum256(in.Packet)
+	return fmt.Sprintf("from %v, client %s, SHA-256 of %d bytes: %x", in.From, clip(in.Client), len(in.Packet), sum)
 }
 
 // Examined is what the adapter finds in a packet before anybody is looked up.

@@ -2,7 +2,11 @@ package admin
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
 	"errors"
+	"strings"
 	"testing"
 
 	"sallyport/internal/login"
@@ -50,6 +54,28 @@ func TestExplainDirectory(t *testing.T) {
 		t.Errorf("with the directory down: %+v", e)
 	} else if s, said := e.find("directory"); s.OK || !said {
 		t.Errorf("%+v", e)
+	}
+}
+
+// P9: a packet holds what was typed, if hidden: the record of its reading tells which it was, and holds none of it.
+func TestExplainedPacketIsNotKept(t *testing.T) {
+	d := newDesk(t)
+	d.service.Examine = func(ExplainPacket) (Examined, error) { return Examined{Reason: "ma_bad"}, nil }
+	packet := []byte("a password that is hidden, and can be guessed at")
+	d.do("explain.packet", ExplainPacket{Packet: packet, Client: "vpn"}, nil)
+	all := d.allRecords()
+	var filter string
+	for _, rec := range all {
+		if rec.Event == "read.explain.packet" {
+			filter = recordDetail(rec, "filter")
+		}
+		line := string(rec.AppendJSON(nil))
+		if strings.Contains(line, base64.StdEncoding.EncodeToString(packet)[:20]) {
+			t.Errorf("it is in %s", line)
+		}
+	}
+	if sum := sha256.Sum256(packet); !strings.Contains(filter, hex.EncodeToString(sum[:])) || !strings.Contains(filter, "vpn") {
+		t.Errorf("the record says %q", filter)
 	}
 }
 

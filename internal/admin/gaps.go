@@ -164,7 +164,7 @@ func (s *Service) gapsOf(e *examined, known func(string) (login.Person, bool), d
 	add := func(gap, format string, args ...any) {
 		list = append(list, Gap{Person: p.Name, Kind: p.Kind, Gap: gap, Text: fmt.Sprintf(format, args...)})
 	}
-	if over := dayAfter(p.Contract); !over.IsZero() && !now.Before(over) {
+	if over := p.Contract.Over(); !over.IsZero() && !now.Before(over) {
 		add(GapContractEnded, "the contract ended on %s, and %s may log in all the same", p.Contract, p.Name)
 	}
 	if missing := lacks(p); len(missing) > 0 {

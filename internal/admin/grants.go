@@ -76,7 +76,7 @@ func (s *Service) grantAdd(ctx context.Context, in GrantAdd) (GrantIs, error) {
 	}
 	g := login.TimedGrant{
 		Person: p.Name, Systems: in.Systems, From: in.From, Until: in.Until, Ticket: in.Ticket, Reason: in.Reason,
-		Sponsor: cmp.Or(in.Sponsor, p.Sponsor), Requester: cmp.Or(in.Requester, actor), Asked: now,
+		Sponsor: cmp.Or(in.Sponsor, p.Sponsor), Requester: cmp.Or(in.Requester, actor), EnteredBy: actor, Asked: now,
 	}
 	if g.From.IsZero() {
 		g.From = now
@@ -101,14 +101,16 @@ func (s *Service) grantAdd(ctx context.Context, in GrantAdd) (GrantIs, error) {
 	return s.putGrant(ctx, "grant.add", &g, p.Kind)
 }
 
-// mayApprove holds the rule that nobody approves access for himself and, where four eyes are asked for, what he asked for.
+// mayApprove holds the rule that nobody approves access for himself and, where four eyes are asked for, what he asked for or entered:
+// whose wish it was is what he typed, and who entered it is what the gateway knows.
 func (s *Service) mayApprove(ctx context.Context, g *login.TimedGrant, by string) error {
 	actor := actorOf(ctx).Name
 	if login.SameName(by, g.Person) || login.SameName(actor, g.Person) {
 		return refuse("somebody else approves it: `sallyport grant add --ask` leaves it waiting", "%s would approve access for himself", g.Person)
 	}
-	if s.FourEyes() && (login.SameName(by, g.Requester) || login.SameName(actor, g.Requester) || !login.SameName(by, actor)) {
-		return refuse("another operator runs `sallyport grant approve`; ask with --ask", "four eyes are asked for: %s asked for it, and who approves does so himself", g.Requester)
+	if s.FourEyes() && (login.SameName(actor, g.Requester) || login.SameName(actor, g.EnteredBy) || !login.SameName(by, actor)) {
+		return refuse("another operator runs `sallyport grant approve`; ask with --ask",
+			"four eyes are asked for: %s asked for it, %s entered it, and who approves is another, and does so himself", g.Requester, cmp.Or(g.EnteredBy, "somebody"))
 	}
 	return nil
 }
@@ -204,6 +206,7 @@ func (s *Service) putGrant(ctx context.Context, event string, g *login.TimedGran
 		{Key: "from", Value: g.From.UTC().Format(time.RFC3339)},
 		{Key: "until", Value: g.Until.UTC().Format(time.RFC3339)},
 		{Key: "requester", Value: g.Requester},
+		{Key: "entered_by", Value: g.EnteredBy},
 		{Key: "approver", Value: g.Approver},
 		{Key: "sponsor", Value: g.Sponsor},
 		{Key: "state", Value: string(g.At(s.Now()))},

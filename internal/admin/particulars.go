@@ -6,11 +6,10 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"sallyport/internal/audit"
 	"sallyport/internal/login"
+	"sallyport/internal/roll"
 )
 
 // PeopleRules are what the configuration says of people.
@@ -66,7 +65,7 @@ type ParticularsSet struct {
 func (in Particulars) put(p *login.Person) {
 	p.FullName, p.Mail, p.Company, p.Sponsor, p.Owner, p.Contract = in.FullName, in.Mail, in.Company, in.Sponsor, in.Owner, in.Contract
 	if p.Until.IsZero() {
-		p.Until = dayAfter(p.Contract)
+		p.Until = p.Contract.Over()
 	}
 }
 
@@ -85,37 +84,32 @@ func (in ParticularsSet) put(p *login.Person, untilSaid bool) {
 	if in.Contract == nil {
 		return
 	}
-	if !untilSaid && (p.Until.IsZero() || p.Until.Equal(dayAfter(p.Contract))) {
-		p.Until = dayAfter(*in.Contract)
+	if !untilSaid && (p.Until.IsZero() || p.Until.Equal(p.Contract.Over())) {
+		p.Until = in.Contract.Over()
 	}
 	p.Contract = *in.Contract
 }
-
-// maxParticular bounds a name or a company, in bytes; maxMail is RFC 5321's bound on a path.
-const (
-	maxParticular = 128
-	maxMail       = 254
-)
 
 func checkParticulars(p login.Person) error {
 	for _, f := range []struct {
 		what, text string
 		most       int
-	}{{"full name", p.FullName, maxParticular}, {"company", p.Company, maxParticular}, {"mail address", p.Mail, maxMail}} {
-		if len(f.text) > f.most || !utf8.ValidString(f.text) || strings.IndexFunc(f.text, unicode.IsControl) >= 0 {
+	}{{"full name", p.FullName, roll.MaxText}, {"company", p.Company, roll.MaxText}, {"mail address", p.Mail, roll.MaxMail}} {
+		if !roll.IsLine(f.text, f.most) {
 			return refuse("", "the %s of %s is not a line of at most %d bytes", f.what, clip(p.Name), f.most)
 		}
 	}
-	if at := strings.LastIndexByte(p.Mail, '@'); p.Mail != "" && (at < 1 || at == len(p.Mail)-1 || strings.ContainsAny(p.Mail, " <>,;\"")) {
+	if p.Mail != "" && !roll.IsMail(p.Mail) {
 		return refuse("jones@example.com", "%q is not a mail address", clip(p.Mail))
 	}
 	return nil
 }
 
-// checkAnswering checks that those who answer for a person are members of staff. Known finds a person, also one who comes in the same change.
-func checkAnswering(p login.Person, known func(name string) (login.Person, bool, error)) error {
-	for _, a := range []struct{ role, name string }{{"sponsor", p.Sponsor}, {"owner", p.Owner}} {
-		if a.name == "" {
+// checkAnswering checks that those who newly answer for a person are members of staff: one who has left is a gap, and keeps nobody from
+// changing something else. Known finds a person, also one who comes in the same change.
+func checkAnswering(p, was login.Person, known func(name string) (login.Person, bool, error)) error {
+	for _, a := range []struct{ role, name, before string }{{"sponsor", p.Sponsor, was.Sponsor}, {"owner", p.Owner, was.Owner}} {
+		if a.name == "" || a.name == a.before {
 			continue
 		}
 		who, there, err := known(a.name)
@@ -171,20 +165,12 @@ func (s *Service) known(ctx context.Context) func(string) (login.Person, bool, e
 	return func(name string) (login.Person, bool, error) { return s.Store.PersonByName(ctx, name) }
 }
 
-// checkNew is what is asked beyond checkPerson when somebody is added, or changed from what he was. Who answers for him is looked at
-// only where that is new: a sponsor who has left is a gap, and keeps nobody from changing something else.
+// checkNew is what is asked beyond checkPerson when somebody is added, or changed from what he was.
 func (s *Service) checkNew(ctx context.Context, p, was login.Person) ([]string, error) {
 	if err := checkParticulars(p); err != nil {
 		return nil, err
 	}
-	fresh := p
-	if p.Sponsor == was.Sponsor {
-		fresh.Sponsor = ""
-	}
-	if p.Owner == was.Owner {
-		fresh.Owner = ""
-	}
-	if err := checkAnswering(fresh, s.known(ctx)); err != nil {
+	if err := checkAnswering(p, was, s.known(ctx)); err != nil {
 		return nil, err
 	}
 	return s.lacking(p, lacks(was))

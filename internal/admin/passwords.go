@@ -26,6 +26,9 @@ func (s *Service) setPassword(ctx context.Context, name string, password login.S
 	if err != nil {
 		return UserDone{}, err
 	}
+	if err := s.mayEquip(ctx, p); err != nil {
+		return UserDone{}, err
+	}
 	hash, err := s.hash(p, password.Reveal())
 	if err != nil {
 		return UserDone{}, err

@@ -52,8 +52,11 @@ func (s *Service) tokenRecovery(ctx context.Context, in PersonIn) (RecoveryCodes
 	if err != nil {
 		return RecoveryCodes{}, err
 	}
-	if p.Kind == login.Service {
-		return RecoveryCodes{}, refuse("", "%s is a machine: it types no codes", p.Name)
+	if err := mayHold(p); err != nil {
+		return RecoveryCodes{}, err
+	}
+	if err := s.mayEquip(ctx, p); err != nil {
+		return RecoveryCodes{}, err
 	}
 	tokens, err := s.Store.TokensOf(ctx, p.Name)
 	if err != nil {
@@ -85,7 +88,7 @@ func (s *Service) tokenRecovery(ctx context.Context, in PersonIn) (RecoveryCodes
 }
 
 // tokenResync finds a token that has run away, by two codes in a row: a counter that was pressed too often, or a clock that is wrong.
-// Both codes are used up by it. A wrong pair is recorded, and counts as a failure of the person's.
+// Both codes are used up by it. A wrong pair is recorded. It locks nobody: who calls the verb is an operator, not somebody who logs in.
 func (s *Service) tokenResync(ctx context.Context, in TokenResync) (TokenResynced, error) {
 	if len(in.Codes) != 2 {
 		return TokenResynced{}, refuse("two codes in a row, as the token shows them", "%d codes were given", len(in.Codes))
@@ -151,18 +154,4 @@ func findPair(t *login.Token, w otp.Window, codes []string) (step int64, ok bool
 		w.To = at - 1 // Match finds the newest
 	}
 	return 0, false
-}
-
-// tokenByID finds a token.
-func (s *Service) tokenByID(ctx context.Context, id string) (found *login.Token, err error) {
-	err = s.Store.Tokens(ctx, func(t login.Token) error {
-		if t.ID == id {
-			found = &t
-		}
-		return nil
-	})
-	if err == nil && found == nil {
-		err = refuse("`sallyport token list` shows them", "there is no token %q", clip(id))
-	}
-	return found, err
 }

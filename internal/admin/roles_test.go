@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"sallyport/internal/audit"
+	"sallyport/internal/login"
+	"sallyport/otp"
 )
 
 // Each verb has a row in the table of duties, so that none is open to a role by an oversight.
@@ -149,6 +151,99 @@ func TestFourEyes(t *testing.T) {
 	d.do("grant.approve", GrantIn{ID: g.ID}, &g)
 	if g.State != "live" || g.Approver != "carol" {
 		t.Errorf("%+v", g)
+	}
+	// Whose wish it was said to be makes nobody another.
+	who, job.Requester = "bob", "carol"
+	d.do("grant.add", job, &g)
+	d.refused("grant.approve", GrantIn{ID: g.ID})
+	job.AskOnly = false
+	d.refused("grant.add", job)
+}
+
+// With four eyes, who wrote what is asked for approves no entry of the register, and reviews none; whoever he says has asked for it, and
+// whatever was done to it since.
+func TestFourEyesOfExceptions(t *testing.T) {
+	d := newDesk(t)
+	who := "alice"
+	d.service.Operator = func(a Actor) Actor { a.Name, a.Role = who, RoleAdmin; return a }
+	d.service.FourEyes = func() bool { return true }
+	day := func(n int) login.Date { return login.DateOf(d.clock.AddDate(0, 0, n)) }
+	in := ExceptionIn{
+		Title: "pump", Rationale: "old", Requester: "ward 7", Risk: ExceptionRisk{Threat: "x", Likelihood: 1, Impact: 1, Assessor: "y"},
+		Scope: ExceptionScope{People: []string{"pump"}, Systems: []string{"vpn"}, Factors: []login.Kind{login.Know}},
+		Plan:  ExceptionPlan{Text: "replace", Owner: "z", Target: day(80)}, From: day(0), Until: day(90), Review: day(60),
+	}
+	yes := ExceptionApproval{By: "siro", Role: "SIRO", Body: "board", Reference: "B-1", Date: day(0)}
+	given := in
+	given.Approval = yes
+	d.refused("exception.add", given)
+	var x ExceptionIs
+	d.do("exception.add", in, &x)
+	d.refused("exception.approve", ExceptionApprove{ID: x.ID, ExceptionApproval: yes})
+	who = "bob"
+	d.do("exception.reported", ExceptionReported{ID: x.ID, In: "interim"}, nil)
+	who = "alice"
+	d.refused("exception.approve", ExceptionApprove{ID: x.ID, ExceptionApproval: yes}) // it is still what she wrote
+	who = "bob"
+	d.refused("exception.set", ExceptionSet{ID: x.ID, ExceptionIn: given}) // he would write it and approve it
+	d.do("exception.set", ExceptionSet{ID: x.ID, ExceptionIn: in}, nil)
+	d.refused("exception.approve", ExceptionApprove{ID: x.ID, ExceptionApproval: yes})
+	who = "carol"
+	d.do("exception.approve", ExceptionApprove{ID: x.ID, ExceptionApproval: yes}, &x)
+	if x.State != "live" || x.EnteredBy != "bob" || x.Approval.Recorded != "carol" {
+		t.Errorf("%+v", x)
+	}
+	who = "bob"
+	keep := ExceptionReview{ID: x.ID, By: "dave", Decision: "keep", Next: day(80)}
+	d.refused("exception.review", keep)
+	who = "carol"
+	d.do("exception.review", keep, nil)
+}
+
+// The help desk gives no factor to whom it could then pose as with more rights than its own.
+func TestHelpDeskMakesNoAdmin(t *testing.T) {
+	d := newDesk(t)
+	d.do("user.add", UserAdd{Name: "alice", Groups: []string{"network"}}, nil)
+	d.do("user.add", UserAdd{Name: "root", Groups: []string{"network"}}, nil)
+	d.do("user.add", UserAdd{Name: "desk", Groups: []string{"network"}}, nil)
+	d.do("user.add", UserAdd{Name: "fire", Kind: login.BreakGlass, Groups: []string{"network"}}, nil)
+	if r, err := d.take(table(1), TokenImport{}); err != nil || len(r.Faults) > 0 {
+		t.Fatal(r.Faults, err)
+	}
+	var stock []StockInfo
+	d.do("token.stock", StockList{}, &stock)
+	role := RoleHelpDesk
+	d.service.Operator = func(a Actor) Actor { a.Name, a.Role = "desk", role; return a }
+	d.service.IsAdmin = func(person string) bool { return person == "root" }
+	verbs := func(who string) map[string]any {
+		return map[string]any{
+			"user.password":  UserPassword{Name: who, Password: "a password of 20 letters"},
+			"token.enrol":    TokenEnrol{Person: who, Params: otp.Default(), Active: true},
+			"token.ticket":   TicketIssue{Person: who},
+			"token.recovery": PersonIn{who},
+			"token.lost":     TokenLost{What: who, Reason: "lost"},
+			"token.assign":   TokenAssign{Serial: stock[0].Serial, Person: who, Active: true},
+		}
+	}
+	for _, who := range []string{"root", "desk", "fire"} {
+		role = RoleAdmin
+		var kept TokenEnrolled
+		d.do("token.enrol", TokenEnrol{Person: who, Params: otp.Default(), Active: true}, &kept)
+		role = RoleHelpDesk
+		for verb, in := range verbs(who) {
+			before := len(d.records())
+			if e := d.refused(verb, in); e == nil || !strings.Contains(e.Text, "help desk") {
+				t.Errorf("%s of %s: %v", verb, who, e)
+			}
+			all := d.records()
+			if rec := all[len(all)-1]; len(all) != before+1 || rec.Event != "admin.refused" || recordDetail(rec, "subject") != who {
+				t.Errorf("%s of %s: %d records, the last %s", verb, who, len(all)-before, rec.AppendJSON(nil))
+			}
+		}
+		d.do("token.revoke", TokenIn{ID: kept.ID}, nil) // what shuts out is not refused
+	}
+	for _, verb := range []string{"user.password", "token.enrol", "token.lost", "token.ticket", "token.recovery", "token.assign"} {
+		d.do(verb, verbs("alice")[verb], nil)
 	}
 }
 

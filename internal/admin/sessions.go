@@ -205,7 +205,7 @@ func (s *Service) end(ctx context.Context, l login.Session, why, reason string) 
 // sweepTries is how often Sweep asks for the end of one session.
 const sweepTries = 3
 
-// Sweep ends the sessions of people whose time here is over. It is called now and then, by one goroutine: a NAS that was
+// Sweep ends the sessions of people whose time here is over, or who are disabled. It is called now and then, by one goroutine: a NAS that was
 // silent is asked again the next times, and no more after sweepTries.
 func (s *Service) Sweep(ctx context.Context) ([]EndedSession, error) {
 	live := make(map[string]int)
@@ -218,9 +218,12 @@ func (s *Service) Sweep(ctx context.Context) ([]EndedSession, error) {
 			return live[l.ID] <= sweepTries
 		}
 	}
-	done, err := s.endAll(ctx, WhyExpired, over(func(l login.Session) bool {
-		return s.Gate.Standing(l.Person).Reason == login.ReasonPersonExpired
-	}))
+	standing := func(why login.Reason) func(login.Session) bool {
+		return over(func(l login.Session) bool { return live[l.ID] == 0 && s.Gate.Standing(l.Person).Reason == why })
+	}
+	done, err := s.endAll(ctx, WhyExpired, standing(login.ReasonPersonExpired))
+	// Who was disabled had his sessions ended by that: what is left is of a NAS that was silent, or the gateway stopped in between.
+	barred, err4 := s.endAll(ctx, WhyDisabled, standing(login.ReasonPersonDisabled))
 	lapsed, err2 := s.endAll(ctx, WhyGrant, over(func(l login.Session) bool { return live[l.ID] == 0 && s.lapsed(ctx, l) == login.ReasonGrant }))
 	excepted, err3 := s.endAll(ctx, WhyException, over(func(l login.Session) bool { return live[l.ID] == 0 && s.exceptionOver(ctx, l) }))
 	s.swept = live
@@ -229,7 +232,7 @@ func (s *Service) Sweep(ctx context.Context) ([]EndedSession, error) {
 		there[l.ID] = true
 	}
 	maps.DeleteFunc(s.under, func(id, _ string) bool { return !there[id] })
-	return append(append(done, lapsed...), excepted...), errors.Join(err, err2, err3)
+	return slices.Concat(done, barred, lapsed, excepted), errors.Join(err, err2, err3, err4)
 }
 
 // exceptionOver tells whether a session's login was made under an entry of the register that no longer holds. It is Sweep's own.
@@ -271,22 +274,22 @@ func (s *Service) endSessionsOf(ctx context.Context, person, why string) ([]Ende
 	return s.endAll(ctx, why, func(l login.Session) bool { return l.Person == person })
 }
 
-// endSessionsBy ends the sessions whose login a token proved. Where the login cannot be found, the session is taken for
+// endSessionsBy ends the sessions whose login one of some tokens proved. Where the login cannot be found, the session is taken for
 // one of them.
-func (s *Service) endSessionsBy(ctx context.Context, person, token string) ([]EndedSession, error) {
+func (s *Service) endSessionsBy(ctx context.Context, person string, tokens ...string) ([]EndedSession, error) {
 	return s.endAll(ctx, WhyRevoked, func(l login.Session) bool {
-		return l.Person == person && s.provedBy(ctx, l, token)
+		return l.Person == person && s.provedBy(ctx, l, tokens)
 	})
 }
 
 // longestLogin is how long before a session its login may lie.
 const longestLogin = 24 * time.Hour
 
-func (s *Service) provedBy(ctx context.Context, l login.Session, token string) bool {
+func (s *Service) provedBy(ctx context.Context, l login.Session, tokens []string) bool {
 	by := true
 	err := s.Finder.Find(ctx, audit.Filter{Person: l.Person, Event: "login", Result: audit.Accept, Since: l.Started.Add(-longestLogin)}, func(rec *audit.Record) error {
 		if rec.Attempt == l.Attempt {
-			by = slices.ContainsFunc(rec.Factors, func(f audit.Factor) bool { return f.Token == token })
+			by = slices.ContainsFunc(rec.Factors, func(f audit.Factor) bool { return slices.Contains(tokens, f.Token) })
 		}
 		return nil
 	})

@@ -124,30 +124,29 @@ func (s *Service) tokenImport(ctx context.Context, in TokenImport, file io.Reade
 	defer n.forget()
 	result.SHA256, result.Tokens = hex.EncodeToString(n.sum.Sum(nil)), len(n.tokens)
 
+	if err := s.takeIn(ctx, in, n, faults, &result, out); err != nil {
+		return err
+	}
+	return out.Encode(ImportLine{Result: &result}) // without s.mu: who asks may be slow to read
+}
+
+// takeIn takes what was read into stock, or tells in result why it does not.
+func (s *Service) takeIn(ctx context.Context, in TokenImport, n *intake, faults *otp.Faults, result *TokenImported, out *json.Encoder) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if faults.Err() == nil {
-		if err := s.compare(ctx, n, &result, faults); err != nil {
+		if err := s.compare(ctx, n, result, faults); err != nil {
 			return err
 		}
 	}
 	if faults.Err() != nil {
 		result.Faults, result.More = faults.List, faults.More
-		if err := s.recordImport(ctx, in, &result, len(faults.List)+faults.More); err != nil {
-			return err
-		}
-		return out.Encode(ImportLine{Result: &result})
+		return s.recordImport(ctx, in, result, len(faults.List)+faults.More)
 	}
 	if in.DryRun {
-		if err := s.recordImport(ctx, in, &result, 0); err != nil {
-			return err
-		}
-		return out.Encode(ImportLine{Result: &result})
+		return s.recordImport(ctx, in, result, 0)
 	}
-	if err := s.take(ctx, in, n, &result, out); err != nil {
-		return err
-	}
-	return out.Encode(ImportLine{Result: &result})
+	return s.take(ctx, in, n, result, out)
 }
 
 // intake are the tokens of a file, before they are taken.
@@ -405,8 +404,8 @@ func (s *Service) tokenStock(ctx context.Context, in StockList) ([]StockInfo, er
 
 // tokenAssign gives a hardware token to somebody.
 func (s *Service) tokenAssign(ctx context.Context, in TokenAssign) (TokenAssigned, error) {
-	if len(in.Label) > 64 {
-		return TokenAssigned{}, refuse("", "the label has %d bytes: at most 64", len(in.Label))
+	if err := checkLabel(in.Label); err != nil {
+		return TokenAssigned{}, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -418,10 +417,13 @@ func (s *Service) tokenAssign(ctx context.Context, in TokenAssign) (TokenAssigne
 	if err != nil {
 		return TokenAssigned{}, err
 	}
-	if p.Kind == login.Service {
-		return TokenAssigned{}, refuse("", "%s is a machine: it types no codes", p.Name)
+	if err := mayHold(p); err != nil {
+		return TokenAssigned{}, err
 	}
-	if err := s.roomFor(ctx, p); err != nil {
+	if err := s.mayEquip(ctx, p); err != nil {
+		return TokenAssigned{}, err
+	}
+	if err := s.roomFor(ctx, p, ""); err != nil {
 		return TokenAssigned{}, err
 	}
 	now := s.Now()
@@ -516,15 +518,15 @@ func (s *Service) wished(ctx context.Context, wish string) string {
 	return ""
 }
 
-// roomFor refuses a further token where more would not be checked.
-func (s *Service) roomFor(ctx context.Context, p login.Person) error {
+// roomFor refuses a further device where more would not be checked. Instead is the id of a token whose place it takes; empty: none.
+func (s *Service) roomFor(ctx context.Context, p login.Person, instead string) error {
 	others, err := s.Store.TokensOf(ctx, p.Name)
 	if err != nil {
 		return err
 	}
 	alive := 0
 	for _, t := range others {
-		if t.State != login.TokenRevoked {
+		if t.State != login.TokenRevoked && t.ID != instead && t.Params.Type != otp.TypeRecovery {
 			alive++
 		}
 	}
@@ -566,15 +568,22 @@ func (s *Service) backToStock(ctx context.Context, person string) (what []login.
 		if err != nil {
 			return nil, nil, err
 		}
-		if slices.ContainsFunc(all, func(o login.Token) bool { return o.Person != person }) {
+		if slices.ContainsFunc(all, func(o login.Token) bool { return o.Person != person && o.State != login.TokenRevoked }) {
 			continue // it has gone on to somebody else
+		}
+		before, stocked, err := s.Store.StockBySerial(ctx, t.Serial)
+		if err != nil {
+			return nil, nil, err
 		}
 		back := login.StockToken{
 			Serial: t.Serial, Maker: t.Maker, Params: t.Params, Seed: t.Seed, From: t.From, Until: t.Until,
 			Imported: s.Now().UTC().Truncate(time.Millisecond),
 		}
-		for _, o := range all {
-			used, drift := s.Gate.TokenStanding(person, o.ID)
+		if stocked { // somebody who had it later was removed before
+			back.Counter, back.Drift = before.Counter, before.Drift
+		}
+		for _, o := range all { // also of those who had it before, and after
+			used, drift := s.Gate.TokenStanding(o.Person, o.ID)
 			if back.Counter <= used {
 				back.Counter, back.Drift = used+1, int64(drift)
 			}

@@ -95,13 +95,16 @@ func (s *Service) tokenEnrol(ctx context.Context, in TokenEnrol) (TokenEnrolled,
 	if err := in.Params.Validate(); err != nil {
 		return TokenEnrolled{}, refuse("totp or hotp; sha1, sha256 or sha512; 6 or 8 digits; period 30 or 60", "token: %v", err)
 	}
-	if len(in.Label) > 64 {
-		return TokenEnrolled{}, refuse("", "the label has %d bytes: at most 64", len(in.Label))
+	if err := checkLabel(in.Label); err != nil {
+		return TokenEnrolled{}, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p, err := s.person(ctx, in.Person)
 	if err != nil {
+		return TokenEnrolled{}, err
+	}
+	if err := s.mayEquip(ctx, p); err != nil {
 		return TokenEnrolled{}, err
 	}
 	t, err := s.newToken(ctx, p, in, "")
@@ -125,18 +128,8 @@ func (s *Service) newToken(ctx context.Context, p login.Person, in TokenEnrol, i
 	if err != nil {
 		return login.Token{}, err
 	}
-	others, err := s.Store.TokensOf(ctx, p.Name)
-	if err != nil {
+	if err := s.roomFor(ctx, p, instead); err != nil {
 		return login.Token{}, err
-	}
-	alive := 0
-	for _, t := range others {
-		if t.State != login.TokenRevoked && t.ID != instead {
-			alive++
-		}
-	}
-	if alive >= login.MaxTokens {
-		return login.Token{}, refuse("`sallyport token revoke` one first", "%s has %d tokens already, and no more are checked", p.Name, alive)
 	}
 	t := login.Token{
 		ID: id, Person: p.Name, Label: in.Label, Params: in.Params, State: login.TokenPending, Seed: seed,
@@ -146,6 +139,24 @@ func (s *Service) newToken(ctx context.Context, p login.Person, in TokenEnrol, i
 		t.State = login.TokenActive
 	}
 	return t, nil
+}
+
+// checkLabel bounds what people call a token, in bytes.
+func checkLabel(label string) error {
+	if len(label) > maxLabel {
+		return refuse("", "the label has %d bytes: at most %d", len(label), maxLabel)
+	}
+	return nil
+}
+
+const maxLabel = 64
+
+// mayHold refuses devices and codes for who types none.
+func mayHold(p login.Person) error {
+	if p.Kind == login.Service {
+		return refuse("`sallyport key add "+p.Name+"` gives it a key", "%s is a machine: it types no codes", p.Name)
+	}
+	return nil
 }
 
 // seedText is a seed as people type it into an app.
@@ -261,12 +272,9 @@ func (s *Service) tokenRevoke(ctx context.Context, in TokenIn) (TokenRevoked, er
 func (s *Service) revokeToken(ctx context.Context, id string) (TokenInfo, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	found, ok, err := s.findToken(ctx, id)
+	found, err := s.tokenByID(ctx, id)
 	if err != nil {
 		return TokenInfo{}, err
-	}
-	if !ok {
-		return TokenInfo{}, refuse("`sallyport token list` shows them", "there is no token %q", clip(id))
 	}
 	if found.State == login.TokenRevoked {
 		return TokenInfo{}, refuse("", "token %s is revoked already", found.ID)
@@ -276,8 +284,17 @@ func (s *Service) revokeToken(ctx context.Context, id string) (TokenInfo, error)
 	if err != nil {
 		return TokenInfo{}, err
 	}
-	_, err = s.commit(ctx, change{event: "token.revoke", person: p.Name, kind: p.Kind, what: login.Change{PutToken: &found}, detail: tokenDetail(found)})
-	return tokenInfo(found), err
+	_, err = s.commit(ctx, change{event: "token.revoke", person: p.Name, kind: p.Kind, what: login.Change{PutToken: found}, detail: tokenDetail(*found)})
+	return tokenInfo(*found), err
+}
+
+// tokenByID finds a token that has to be there.
+func (s *Service) tokenByID(ctx context.Context, id string) (*login.Token, error) {
+	found, ok, err := s.findToken(ctx, id)
+	if err == nil && !ok {
+		err = refuse("`sallyport token list` shows them", "there is no token %q", clip(id))
+	}
+	return &found, err
 }
 
 // findToken looks through everybody's tokens.

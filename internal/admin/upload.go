@@ -20,6 +20,9 @@ type Uploader interface {
 // MaxUpload bounds a verb's file, in bytes. What a verb makes of it is bounded by the verb.
 const MaxUpload = 512 << 20
 
+// maxUnread is how much of a file is read, in bytes, that nobody will look at.
+const maxUnread = 16 << 20
+
 // uploadPath takes, by POST, a line with the verb's arguments as JSON, and then the file. It answers as streamPath does.
 const uploadPath = "/v1/upload/"
 
@@ -66,8 +69,10 @@ func (s *Service) serveUpload(w http.ResponseWriter, r *http.Request) {
 		err = s.upload(r.Context(), r.PathValue("verb"), raw, body, out)
 	}
 	if err != nil {
-		// HTTP/1.1 has no answer before the question's end: what is left of it would be cut off, and the answer with it.
-		_, _ = io.Copy(io.Discard, body)
+		// HTTP/1.1 has no answer before the question's end: what is left of it would be cut off, and the answer with it. That of a
+		// stranger is not read for long.
+		w.Header().Set("Connection", "close")
+		_, _ = io.CopyN(io.Discard, body, maxUnread)
 		e, _ := json.Marshal(asError(err))
 		w.Header().Set(errorKey, string(e))
 	}

@@ -3,6 +3,9 @@ package roll
 import (
 	"fmt"
 	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"sallyport/internal/login"
 )
@@ -52,7 +55,7 @@ func Entries(people []login.Person, entries []Entry, f Follow) (rows []Row, note
 		}
 		done[e.Name] = times[e.Name] > 1
 		switch {
-		case !login.ValidName(e.Name):
+		case !login.ValidName(e.Name) || !here && e.Name == login.EnrolName:
 			note("%q cannot be a person's name here", clip(e.Name))
 			continue
 		case times[e.Name] > 1:
@@ -66,7 +69,7 @@ func Entries(people []login.Person, entries []Entry, f Follow) (rows []Row, note
 		case !here && (e.Barred != "" || len(f.Managed) > 0 && len(e.Groups) == 0):
 			continue
 		}
-		r := Row{Person: login.Person{Name: e.Name, FullName: fit(e.FullName, maxFit), Mail: e.Mail}, Has: []string{Name, Groups}}
+		r := Row{Person: login.Person{Name: e.Name, FullName: fit(e.FullName, MaxText), Mail: e.Mail}, Has: []string{Name, Groups}}
 		r.Groups = slices.Clone(e.Groups)
 		for _, g := range was.Groups {
 			if !slices.Contains(f.Managed, g) {
@@ -77,11 +80,22 @@ func Entries(people []login.Person, entries []Entry, f Follow) (rows []Row, note
 		if r.Groups = slices.Compact(r.Groups); len(r.Groups) == 0 {
 			r.Groups = nil
 		}
-		if e.FullName != "" {
+		// What cannot be taken of these keeps nothing else of him back, least of all that he has left.
+		switch {
+		case r.FullName == "":
+		case IsLine(r.FullName, MaxText):
 			r.Has = append(r.Has, FullName)
+		default:
+			r.FullName = ""
+			note("%s: %q is not taken for a full name", e.Name, clip(e.FullName))
 		}
-		if e.Mail != "" {
+		switch {
+		case r.Mail == "":
+		case IsMail(r.Mail):
 			r.Has = append(r.Has, Mail)
+		default:
+			r.Mail = ""
+			note("%s: %q is not taken for a mail address", e.Name, clip(e.Mail))
 		}
 		if !here {
 			r.First, r.Has = f.First, append(r.Has, First)
@@ -96,8 +110,22 @@ func Entries(people []login.Person, entries []Entry, f Follow) (rows []Row, note
 	return rows, notes
 }
 
-// maxFit is the length of a full name here, in bytes.
-const maxFit = 128
+// MaxText bounds a name or a company, in bytes; MaxMail is RFC 5321's bound on a path.
+const (
+	MaxText = 128
+	MaxMail = 254
+)
+
+// IsLine tells whether a text is one line of at most so many bytes.
+func IsLine(s string, most int) bool {
+	return len(s) <= most && utf8.ValidString(s) && strings.IndexFunc(s, unicode.IsControl) < 0
+}
+
+// IsMail tells whether a text is a mail address, as far as that can be seen.
+func IsMail(s string) bool {
+	at := strings.LastIndexByte(s, '@')
+	return IsLine(s, MaxMail) && at > 0 && at < len(s)-1 && !strings.ContainsAny(s, " <>,;\"")
+}
 
 // fit cuts a text at a whole character.
 func fit(s string, most int) string {

@@ -166,15 +166,8 @@ func (r *Row) merge(was login.Person) login.Person {
 	switch {
 	case has(Until) && !r.Until.IsZero():
 		p.Until = r.Until
-	case has(Until), has(Contract) && (p.Until.IsZero() || p.Until.Equal(dayAfter(before))):
-		p.Until = dayAfter(p.Contract) // it follows the contract, unless it was said otherwise
+	case has(Until), has(Contract) && (p.Until.IsZero() || p.Until.Equal(before.Over())):
+		p.Until = p.Contract.Over() // it follows the contract, unless it was said otherwise
 	}
 	return p
-}
-
-func dayAfter(d login.Date) time.Time {
-	if d.IsZero() {
-		return time.Time{}
-	}
-	return d.AddDate(0, 0, 1)
 }

@@ -33,8 +33,6 @@ type Options struct {
 	Whole bool // the list is of all staff and suppliers: who is not in it leaves
 	// Counts tells whether somebody would have to be in a whole list; nil: staff and suppliers.
 	Counts func(login.Person) bool
-	// Keep lets fields be as they are although the list says otherwise; nil: none.
-	Keep func(was, is login.Person) login.Person
 }
 
 func staffAndSuppliers(p login.Person) bool { return p.Kind == login.Staff || p.Kind == login.Supplier }
@@ -60,9 +58,6 @@ func Make(people []login.Person, rows []Row, o Options, problems *Problems) *Pla
 		lines[r.Name] = r.Line
 		was := known[r.Name]
 		is := r.merge(was)
-		if o.Keep != nil {
-			is = o.Keep(was, is)
-		}
 		will[r.Name] = is
 		c := Change{Was: was, Is: is, Line: r.Line, row: r}
 		switch {

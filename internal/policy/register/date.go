@@ -26,6 +26,14 @@ func DateOf(t time.Time) Date {
 	return Date{time.Date(y, m, d, 0, 0, 0, 0, time.UTC)}
 }
 
+// Over is the first moment at which what holds until the day no longer does; zero of the zero Date.
+func (d Date) Over() time.Time {
+	if d.IsZero() {
+		return time.Time{}
+	}
+	return d.AddDate(0, 0, 1)
+}
+
 func (d Date) String() string {
 	if d.IsZero() {
 		return ""

@@ -86,6 +86,7 @@ type Exception struct {
 	Risk        Risk         `json:"risk"`
 	Mitigations []Mitigation `json:"mitigations,omitempty"`
 	Requester   string       `json:"requester"`
+	EnteredBy   string       `json:"entered_by,omitempty"` // the operator who wrote down what is asked for
 	Approval    Approval     `json:"approval,omitzero"`
 	Plan        Plan         `json:"plan"`
 	From        time.Time    `json:"from"`

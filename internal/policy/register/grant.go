@@ -22,6 +22,7 @@ type Grant struct {
 	Reason    string    `json:"reason,omitempty"`
 	Sponsor   string    `json:"sponsor,omitempty"` // who answers for a supplier's engineer
 	Requester string    `json:"requester"`
+	EnteredBy string    `json:"entered_by,omitempty"` // the operator who wrote it down
 	Asked     time.Time `json:"asked"`
 	Approver  string    `json:"approver,omitempty"` // empty: it waits
 	Approved  time.Time `json:"approved,omitzero"`
