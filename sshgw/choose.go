@@ -43,7 +43,9 @@ func (c *conn) choose(l *link, ch ssh.Channel, requests <-chan *ssh.Request, sta
 			idle.Stop()
 			stop()
 			_, _ = io.WriteString(ch, "\r\n\r\n")
-			l.serve(session, ch, requests, start, held)
+			if r := l.begin(session, ch, requests, start, held); r != nil {
+				r.relay()
+			}
 			return
 		}
 		held.Release()

@@ -103,7 +103,7 @@ func (c *conn) serve(chans newChannels, requests globalRequests) {
 	c.live = true
 	c.watchUnused()
 	c.mu.Unlock()
-	c.run(c.keepalive)
+	alive := newKeepalive(c)
 	if c.srv.isDraining() {
 		c.end(endDrain, "") // it logged in while the draining began
 	}
@@ -113,6 +113,7 @@ func (c *conn) serve(chans newChannels, requests globalRequests) {
 		}
 	}, c.answerRequest)
 	c.end(c.lostReason(), "")
+	alive.stop()
 	c.wg.Wait()
 }
 
@@ -143,6 +144,17 @@ func (c *conn) run(f func()) {
 		defer c.srv.crashed(c)
 		f()
 	})
+}
+
+// aside runs f in another goroutine and waits for it. What f needs of stack, which may be a lot, goes with that goroutine: the
+// caller's would hardly shrink again, and a session would keep it. A panic ends the connection, and f has not done its work then.
+func (c *conn) aside(f func()) {
+	done := make(chan struct{})
+	c.run(func() {
+		defer close(done)
+		f()
+	})
+	<-done
 }
 
 // lostReason says how a connection ended that we did not end.
@@ -276,48 +288,6 @@ func (c *conn) answerRequest(r *ssh.Request) {
 	if r.WantReply {
 		// An error means that the connection is gone, which ends the loop.
 		_ = r.Reply(ok, nil)
-	}
-}
-
-// keepalive asks the client for a sign of life, and ends the connection when none comes: no answer, and no other byte.
-// The asking has a goroutine of its own, since it blocks for ever on a client that does not read.
-func (c *conn) keepalive() {
-	every, misses := c.settings.KeepaliveEvery, c.settings.KeepaliveMisses
-	answered := make(chan struct{}, 1)
-	c.run(func() { // the first thing that the client is told; who does not read it will not read a question either
-		c.announceHostKeys()
-		answered <- struct{}{}
-	})
-	if every < 0 {
-		return
-	}
-	tick := time.NewTicker(every)
-	defer tick.Stop()
-	asking, missed, seen := true, 0, c.wire.read.Load()
-	for {
-		select {
-		case <-c.ctx.Done():
-			return
-		case <-answered:
-			asking = false
-		case <-tick.C:
-			now := c.wire.read.Load()
-			if now != seen {
-				seen, missed = now, 0
-			} else if missed++; missed > misses {
-				c.end(endKeepalive, "")
-				return
-			}
-			if asking {
-				continue
-			}
-			asking = true
-			c.run(func() {
-				if _, _, err := c.ssh.SendRequest("keepalive@openssh.com", true, nil); err == nil {
-					answered <- struct{}{}
-				}
-			})
-		}
 	}
 }
 

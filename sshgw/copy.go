@@ -2,7 +2,6 @@ package sshgw
 
 import (
 	"context"
-	"io"
 	"net"
 	"syscall"
 	"time"
@@ -21,7 +20,7 @@ func (s *session) copy(ctx context.Context, ch ssh.Channel, requests <-chan *ssh
 		ssh.DiscardRequests(requests)
 	})
 	// The window is shared by data and extended data, and is credited only for what is read.
-	s.c.run(func() { discard(ch.Stderr()) })
+	s.c.run(func() { relay.Discard(ch.Stderr()) })
 	cutDone := make(chan struct{})
 	stopCut := context.AfterFunc(ctx, func() {
 		defer close(cutDone)
@@ -148,15 +147,5 @@ func (s *session) reader(from net.Conn) func(write func([]byte) error) (int, err
 			return 0, nil
 		}
 		return n, write(own[:n])
-	}
-}
-
-// discard reads to the end with a small buffer, where io.Discard would hold 8 KiB.
-func discard(r io.Reader) {
-	var buf [256]byte
-	for {
-		if _, err := r.Read(buf[:]); err != nil {
-			return
-		}
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"sallyport/internal/audit"
 	"sallyport/internal/login"
 	"sallyport/internal/policy"
+	"sallyport/sshgw/relay"
 	"sallyport/sshgw/route"
 )
 
@@ -60,8 +61,8 @@ func TestEveryDoorIsOneDoor(t *testing.T) {
 			if err != nil || !ok {
 				return "request refused"
 			}
-			go discard(ch)
-			go discard(ch.Stderr())
+			go relay.Discard(ch)
+			go relay.Discard(ch.Stderr())
 			if said := <-status; said != "status 0" {
 				return "told and closed: " + said
 			}

@@ -9,6 +9,7 @@ import (
 
 	"sallyport/internal/login"
 	"sallyport/sshgw/outbound"
+	"sallyport/sshgw/relay"
 )
 
 // innerGrace bounds the login within a recorded jump, where only a target's own questions take a person's time.
@@ -51,12 +52,7 @@ func (c *conn) hasAll(t *Target) bool {
 // within is decided and recorded like one that names the target in its user name. It returns when the channel is closed.
 func (c *conn) recordedJump(nc ssh.NewChannel, t *Target, destination string) {
 	if !c.permitsAny(c.grant, t) {
-		// The Gate says no for the record. If the rules have changed in this moment and it says yes, the client asks again.
-		a := c.attemptAt(t, unknownAccount, login.MayShell)
-		a.Detail = []login.Detail{{Key: "request", Value: "direct-tcpip"}, {Key: "destination", Value: destination}}
-		if _, v, _ := c.access("direct-tcpip", c.grant, a); v != over {
-			_ = nc.Reject(ssh.Prohibited, sayRefused(destination))
-		}
+		c.refuseJump(nc, t, destination)
 		return
 	}
 	keys, err := c.srv.hostKeysFor(t, c.settings.HostKeys)
@@ -74,9 +70,32 @@ func (c *conn) recordedJump(nc ssh.NewChannel, t *Target, destination string) {
 		defer close(gone)
 		ssh.DiscardRequests(requests)
 	})
-	c.run(func() { discard(ch.Stderr()) })
+	c.run(func() { relay.Discard(ch.Stderr()) })
 	defer c.closeChannel(ch, gone)
 	l := &link{c: c, name: t.Name, jump: true, grant: c.grant}
+	var (
+		chans   newChannels
+		globals globalRequests
+		entered bool
+	)
+	c.aside(func() { chans, globals, entered = l.enter(ch, t, keys) })
+	if entered {
+		serveBoth(chans, globals, func(inner ssh.NewChannel) { c.openInner(l, inner) }, c.answerInner)
+	}
+}
+
+// refuseJump lets the Gate say no, for the record. If the rules have changed in this moment and it says yes, the client asks again.
+func (c *conn) refuseJump(nc ssh.NewChannel, t *Target, destination string) {
+	a := c.attemptAt(t, unknownAccount, login.MayShell)
+	a.Detail = []login.Detail{{Key: "request", Value: "direct-tcpip"}, {Key: "destination", Value: destination}}
+	if _, v, _ := c.access("direct-tcpip", c.grant, a); v != over {
+		_ = nc.Reject(ssh.Prohibited, sayRefused(destination))
+	}
+}
+
+// enter is the beginning of the inner connection, up to the client's being let in.
+func (l *link) enter(ch ssh.Channel, t *Target, keys []ssh.Signer) (newChannels, globalRequests, bool) {
+	c := l.c
 	cfg := newServerConfig(c.settings, keys)
 	l.authenticate(cfg, t)
 	timer := time.AfterFunc(innerGrace, func() { _ = ch.Close() })
@@ -89,10 +108,10 @@ func (c *conn) recordedJump(nc ssh.NewChannel, t *Target, destination string) {
 		if l.needsStepUp(t) {
 			_ = c.recordRefusal("direct-tcpip", login.ReasonStepUp, c.attemptAt(t, unknownAccount, login.MayShell))
 		}
-		return
+		return nil, nil, false
 	}
 	l.ssh, l.account = sc, sc.User()
-	serveBoth(chans, globals, func(inner ssh.NewChannel) { c.openInner(l, inner) }, c.answerInner)
+	return chans, globals, true
 }
 
 // authenticate lets the inner connection in: who it is was proved by the outer one. What the user name says is the account.

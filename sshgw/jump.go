@@ -74,29 +74,37 @@ func (c *conn) jump(nc ssh.NewChannel, target *Target, known bool, dst directTCP
 		c.recordedJump(nc, target, destination)
 		return
 	}
+	var s *session
+	c.aside(func() { s = c.opaqueJump(nc, target, destination) })
+	if s != nil {
+		s.splice(nc, func(ctx context.Context) (net.Conn, error) { return c.dialTarget(ctx, target) },
+			login.Detail{Key: "recorded", Value: "no, end to end"})
+	}
+}
+
+// opaqueJump asks the Gate for an end-to-end jump. It returns nil when the client has its answer, or the connection is ending.
+func (c *conn) opaqueJump(nc ssh.NewChannel, target *Target, destination string) *session {
 	a := c.attemptAt(target, unknownAccount, login.MayShell)
 	a.Detail = []login.Detail{{Key: "request", Value: "direct-tcpip"}, {Key: "destination", Value: destination}}
 	grant, v, _ := c.access("direct-tcpip", c.grant, a)
 	switch {
 	case v == stopped:
 		_ = nc.Reject(ssh.ResourceShortage, "The gateway is stopping.")
-		return
+		return nil
 	case v == refused:
 		_ = nc.Reject(ssh.Prohibited, sayRefused(destination))
-		return
+		return nil
 	case v == over:
-		return
+		return nil
 	case grant.Record, target.Jump == Recorded:
 		c.rejectGranted(nc, grant, a, login.ReasonRecording,
 			target.Name+" is reached only with a recording, and an end-to-end jump cannot be recorded.")
-		return
+		return nil
 	case target.Jump == Off:
 		c.rejectGranted(nc, grant, a, login.ReasonCapability, target.Name+" is not reached by ssh -J.")
-		return
+		return nil
 	}
-	s := &session{c: c, target: target, grant: grant, attempt: a, started: time.Now(), kind: "jump"}
-	s.splice(nc, func(ctx context.Context) (net.Conn, error) { return c.dialTarget(ctx, target) },
-		login.Detail{Key: "recorded", Value: "no, end to end"})
+	return &session{c: c, target: target, grant: grant, attempt: a, started: time.Now(), kind: "jump"}
 }
 
 // verdict is what became of a question to the Gate. The zero value says nothing to anybody.

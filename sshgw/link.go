@@ -68,16 +68,25 @@ func (l *link) accountAt(t *Target) string {
 	return t.Account
 }
 
-// session answers a session channel: it gathers what the client wants, asks the Gate, logs in at the target, and relays.
+// session answers a session channel. It returns when the channel is closed.
 func (l *link) session(nc ssh.NewChannel) {
+	var r *running
+	l.c.aside(func() { r = l.start(nc) })
+	if r != nil {
+		r.relay()
+	}
+}
+
+// start gathers what the client wants, asks the Gate, and logs in at the target. When it returns nil the channel is closed.
+func (l *link) start(nc ssh.NewChannel) *running {
 	c := l.c
 	ch, requests, err := nc.Accept()
 	if err != nil {
-		return
+		return nil
 	}
 	start, ok := c.gather(ch, requests, l.offered)
 	if !ok {
-		return
+		return nil
 	}
 	held := relay.Hold(requests, &start, c.run)
 	defer held.Release()
@@ -89,9 +98,9 @@ func (l *link) session(nc ssh.NewChannel) {
 	if s == nil {
 		held.Release()
 		c.refuseStart(ch, requests, &start, sentence)
-		return
+		return nil
 	}
-	l.serve(s, ch, requests, &start, held)
+	return l.begin(s, ch, requests, &start, held)
 }
 
 // gather takes what a client asks for before its session starts. When it returns false the channel is closed.
@@ -304,31 +313,40 @@ func printable(s string) string {
 	return s
 }
 
-// serve is a session's life, from its start record to its end record.
-func (l *link) serve(s *session, ch ssh.Channel, requests <-chan *ssh.Request, start *relay.Start, held *relay.Held) {
+// running is a session of which the target has started what the client wants.
+type running struct {
+	*session
+	l              *link
+	ctx            context.Context // ends with the session
+	tape           *tape
+	up             *upstream
+	start          *relay.Start
+	client, target relay.Side
+}
+
+// begin is a session's life from its start record until it runs. When it returns nil the session is over, and the channel closed.
+func (l *link) begin(s *session, ch ssh.Channel, requests <-chan *ssh.Request, start *relay.Start, held *relay.Held) (r *running) {
 	c := l.c
 	defer held.Release()
 	tape, facts, err := s.startTape(start, held)
 	if err != nil { // P10
-		c.log.Error("ssh session refused, since it cannot be recorded", "session", s.grant.Session, "error", err)
-		s.attempt.Detail = append(s.attempt.Detail, login.Detail{Key: "cause", Value: dialError(err)})
 		held.Release()
-		if !c.refuseGranted(s.kind, s.grant, s.attempt, login.ReasonRecording) {
-			c.shut(ch, requests)
-			return
-		}
-		c.refuseStart(ch, requests, start, "This session has to be recorded, and the recording could not be started. Tell whoever runs this gateway.")
-		return
+		s.refuseUntaped(ch, requests, start, err)
+		return nil
 	}
 	ctx, ok := s.begin(facts...)
 	if !ok {
 		tape.finish(s)
 		held.Release()
 		c.shut(ch, requests)
-		return
+		return nil
 	}
-	defer s.finish()
-	defer tape.finish(s)
+	defer func() {
+		if r == nil {
+			tape.finish(s)
+			s.finish()
+		}
+	}()
 	start.Agent = start.Agent && l.permits(s.target, login.MayAgent)
 	up, to, from, err := l.openSession(ctx, s, l.asker(ch, start))
 	if err != nil {
@@ -339,13 +357,17 @@ func (l *link) serve(s *session, ch ssh.Channel, requests <-chan *ssh.Request, s
 		s.finish()
 		held.Release()
 		c.refuseStart(ch, requests, start, sayUnreached(s.target, err))
-		return
+		return nil
 	}
-	defer l.up.release(up)
+	defer func() {
+		if r == nil {
+			_ = to.Close()
+			l.up.release(up)
+		}
+	}()
 	if up.session != s.grant.Session {
 		s.epilogue = append(s.epilogue, login.Detail{Key: "connected_in", Value: up.session})
 	}
-	defer to.Close()
 	if start.Agent {
 		l.up.mu.Lock()
 		up.agent = true
@@ -357,10 +379,10 @@ func (l *link) serve(s *session, ch ssh.Channel, requests <-chan *ssh.Request, s
 		held.Release()
 		_ = to.Close()
 		c.run(func() { ssh.DiscardRequests(from) })
-		c.run(func() { discard(to) })
-		c.run(func() { discard(to.Stderr()) })
+		c.run(func() { relay.Discard(to) })
+		c.run(func() { relay.Discard(to.Stderr()) })
 		c.refuseStart(ch, requests, start, fmt.Sprintf("%s did not start what you asked for.", s.target.Name))
-		return
+		return nil
 	}
 	if !terminal {
 		_, _ = fmt.Fprintf(ch.Stderr(), "%s gave no terminal.\r\n", s.target.Name)
@@ -368,33 +390,58 @@ func (l *link) serve(s *session, ch ssh.Channel, requests <-chan *ssh.Request, s
 	start.Answer(true)
 	held.Release()
 	s.watchLimits()
-	l.relay(ctx, s, up, tape, start, relay.Side{Channel: ch, Requests: requests}, relay.Side{Channel: to, Requests: from})
+	return &running{
+		session: s, l: l, ctx: ctx, tape: tape, up: up, start: start,
+		client: relay.Side{Channel: ch, Requests: requests}, target: relay.Side{Channel: to, Requests: from},
+	}
 }
 
-// relay passes the session through until it ends.
-func (l *link) relay(ctx context.Context, s *session, up *upstream, tape *tape, start *relay.Start, client, target relay.Side) {
-	c := l.c
-	r := &relay.Session{
-		Client: client, Target: target, Buffers: &c.srv.buffers, Run: c.run, CloseWait: closeWait,
-		Input: s.countIn(tape.input()), Output: s.countOut(tape.output()), Errors: s.countOut(tape.errors()),
-		Resized: tape.resize,
-		Ask:     l.asked,
+// refuseUntaped refuses a session that cannot be recorded.
+func (s *session) refuseUntaped(ch ssh.Channel, requests <-chan *ssh.Request, start *relay.Start, err error) {
+	c := s.c
+	c.log.Error("ssh session refused, since it cannot be recorded", "session", s.grant.Session, "error", err)
+	s.attempt.Detail = append(s.attempt.Detail, login.Detail{Key: "cause", Value: dialError(err)})
+	if !c.refuseGranted(s.kind, s.grant, s.attempt, login.ReasonRecording) {
+		c.shut(ch, requests)
+		return
+	}
+	c.refuseStart(ch, requests, start, "This session has to be recorded, and the recording could not be started. Tell whoever runs this gateway.")
+}
+
+// relay passes the session through until it ends, and records that.
+func (r *running) relay() {
+	s := r.session
+	defer s.finish()
+	defer r.tape.finish(s)
+	defer r.l.up.release(r.up)
+	defer r.target.Channel.Close()
+	way := &relay.Session{
+		Client: r.client, Target: r.target, Buffers: &s.c.srv.buffers, Run: s.c.run, CloseWait: closeWait,
+		Input: s.countIn(r.tape.input()), Output: s.countOut(r.tape.output()), Errors: s.countOut(r.tape.errors()),
+		Resized: r.tape.resize,
+		Ask:     r.l.asked,
 		Stuck: func(client bool) {
 			if client {
-				c.end(endStuck, "")
+				s.c.end(endStuck, "")
 			} else {
-				up.close()
+				r.up.close()
 			}
 		},
 	}
-	evidence := s.watchFiles(r)
+	evidence := s.watchFiles(way)
 	defer evidence()
-	lock := l.lockWhenIdle(ctx, s, r, start)
-	stopTape := tape.watch(s)
-	exit := r.Serve(ctx)
+	lock := r.l.lockWhenIdle(r.ctx, s, way, r.start)
+	stopTape := r.tape.watch(s)
+	exit := way.Serve(r.ctx)
 	lock.stop()
 	stopTape()
 	evidence()
+	r.ended(exit)
+}
+
+// ended notes how the program ended.
+func (r *running) ended(exit relay.Exit) {
+	s := r.session
 	switch {
 	case exit.Err != nil && isTapeError(exit.Err):
 		s.end(endRecorder, dialError(exit.Err))
@@ -407,12 +454,12 @@ func (l *link) relay(ctx context.Context, s *session, up *upstream, tape *tape, 
 		s.closed(endExit)
 		s.epilogue = append(s.epilogue, login.Detail{Key: "exit_signal", Value: cut(exit.Signal, maxClientVersion)})
 	case exit.ByClient:
-		s.closed(c.lostReason())
+		s.closed(s.c.lostReason())
 	default:
 		s.closed(endTargetClosed)
 	}
-	if tape != nil {
-		tape.exit = exitWord(exit)
+	if r.tape != nil {
+		r.tape.exit = exitWord(exit)
 	}
 }
 
@@ -493,8 +540,8 @@ func (c *conn) discardAll(ch ssh.Channel, requests <-chan *ssh.Request, say func
 		defer close(gone)
 		ssh.DiscardRequests(requests)
 	})
-	c.run(func() { discard(ch) })
-	c.run(func() { discard(ch.Stderr()) })
+	c.run(func() { relay.Discard(ch) })
+	c.run(func() { relay.Discard(ch.Stderr()) })
 	say()
 	c.closeChannel(ch, gone)
 }

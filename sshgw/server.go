@@ -276,16 +276,23 @@ func (s *Server) handle(c *conn, network netip.Prefix) {
 	defer c.wg.Wait()
 	defer c.close()
 	defer s.crashed(c)
-	chans, requests, drop := func() (chans newChannels, requests globalRequests, drop dropReason) {
+	var (
+		chans    newChannels
+		requests globalRequests
+		drop     = dropCrash
+	)
+	c.aside(func() {
 		defer s.starts.End(network)
-		return c.login()
-	}()
-	if drop != "" {
+		chans, requests, drop = c.login()
+	})
+	switch drop {
+	case "":
+		c.serve(chans, requests)
+	case dropCrash: // crashed has seen to it
+	default:
 		s.penalise(c, drop)
 		s.dropped(drop, c.source)
-		return
 	}
-	c.serve(chans, requests)
 }
 
 // crashed keeps a panic that one connection caused from ending the others. It is deferred in every goroutine that

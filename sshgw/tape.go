@@ -134,21 +134,23 @@ func (t *tape) watch(s *session) (stop func()) {
 	if t == nil {
 		return func() {}
 	}
-	done := make(chan struct{})
-	s.c.run(func() {
-		select {
-		case <-t.w.Failed():
-			if err := t.w.Err(); t.goesOn(err) {
-				s.c.log.Warn("ssh session goes on without its recording", "session", s.grant.Session, "error", err)
-				ev := s.event("recording.stopped", login.Failed, endRecorder)
-				s.c.note(ev)
-				return
-			}
-			s.end(endRecorder, dialError(t.w.Err()))
-		case <-done:
+	ran := make(chan struct{})
+	stopped := t.w.AfterFailure(func() {
+		defer close(ran)
+		defer s.c.srv.crashed(s.c)
+		if err := t.w.Err(); t.goesOn(err) {
+			s.c.log.Warn("ssh session goes on without its recording", "session", s.grant.Session, "error", err)
+			ev := s.event("recording.stopped", login.Failed, endRecorder)
+			s.c.note(ev)
+			return
 		}
+		s.end(endRecorder, dialError(t.w.Err()))
 	})
-	return func() { close(done) }
+	return func() {
+		if !stopped() {
+			<-ran
+		}
+	}
 }
 
 // finish ends the recording, before the session's end is recorded.

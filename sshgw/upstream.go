@@ -202,8 +202,8 @@ func openChannel(ctx context.Context, up *upstream, kind string, payload []byte)
 	go func() {
 		if o := <-done; o.err == nil {
 			go ssh.DiscardRequests(o.requests)
-			go discard(o.ch)
-			go discard(o.ch.Stderr())
+			go relay.Discard(o.ch)
+			go relay.Discard(o.ch.Stderr())
 			_ = o.ch.Close()
 		}
 	}()
@@ -374,7 +374,7 @@ func (l *link) credential(ctx context.Context, s *session, ask outbound.Ask) (_ 
 			return nil, done, errNoAgent
 		}
 		l.c.run(func() { ssh.DiscardRequests(requests) })
-		l.c.run(func() { discard(ch.Stderr()) })
+		l.c.run(func() { relay.Discard(ch.Stderr()) })
 		var prefer []string
 		for _, f := range l.c.grant.Factors {
 			if f.Method == "key" {
@@ -501,7 +501,7 @@ func (l *link) bridge(a, b relay.Side) {
 		})
 		both.Go(func() {
 			defer c.srv.crashed(c)
-			discard(side.from.Channel.Stderr())
+			relay.Discard(side.from.Channel.Stderr())
 		})
 		both.Go(func() {
 			defer c.srv.crashed(c)

@@ -42,23 +42,29 @@ func (c *cli) tuneGC() {
 	}
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
-	debug.SetGCPercent(gcPercent(m.HeapAlloc))
+	debug.SetGCPercent(gcPercent(m.HeapAlloc, 0))
 }
 
-// gcPercent is how much garbage there may be, in per cent of what is in use.
-func gcPercent(inUse uint64) int {
+// gcPercent is how much garbage there may be, in per cent of what is in use, where so much is made a second, both in bytes. Each
+// password takes megabytes for a moment: where many log in, the collector would run for each of them.
+func gcPercent(inUse, made uint64) int {
 	const (
-		allowance   = 8 << 20 // bytes of garbage, whatever is in use
-		least, most = 30, 400
+		runs        = 8 // of the collector a second, as far as the bounds allow
+		little      = 8 << 20
+		much        = 64 << 20
+		least, most = 30, 800
 	)
+	allowance := min(max(made/runs, little), much)
 	return min(max(int(allowance*100/max(inUse, 1)), least), most)
 }
 
-// lookAtMemory is how often the garbage that may be is measured by what is in use then: sessions come and go.
-const lookAtMemory = 5 * time.Second
+const (
+	lookAtMemory = time.Second // how often the garbage that may be is measured: sessions come and go
+	rushOver     = 5           // looks without a run of the collector between them
+)
 
-// tendMemory keeps gcPercent, and gives memory back to the system once a rush is over. Each password takes megabytes for a
-// moment, and the collector runs by what was allocated, so that after a rush of logins nothing would give them back for minutes.
+// tendMemory keeps gcPercent, and gives memory back to the system once a rush is over: the collector runs by what was
+// allocated, so that after a rush of logins nothing would give it back for minutes.
 func (c *cli) tendMemory(ctx context.Context) error {
 	const spare = 16 << 20 // bytes that are worth a collection
 	s := []gometrics.Sample{
@@ -67,9 +73,11 @@ func (c *cli) tendMemory(ctx context.Context) error {
 		{Name: "/memory/classes/heap/objects:bytes"},
 		{Name: "/memory/classes/heap/unused:bytes"},
 		{Name: "/memory/classes/heap/free:bytes"},
+		{Name: "/gc/heap/allocs:bytes"},
 	}
 	_, fixed := c.env("GOGC")
-	cycles := uint64(0)
+	var cycles, made uint64
+	quiet := 0
 	tick := time.NewTicker(lookAtMemory)
 	defer tick.Stop()
 	for {
@@ -80,14 +88,16 @@ func (c *cli) tendMemory(ctx context.Context) error {
 		}
 		gometrics.Read(s)
 		now, live, held := s[0].Value.Uint64(), s[1].Value.Uint64(), s[2].Value.Uint64()+s[3].Value.Uint64()+s[4].Value.Uint64()
+		before := made
+		made = s[5].Value.Uint64()
 		if now != cycles { // somebody is at work
-			cycles = now
+			cycles, quiet = now, 0
 			if !fixed {
-				debug.SetGCPercent(gcPercent(live))
+				debug.SetGCPercent(gcPercent(live, made-before))
 			}
 			continue
 		}
-		if held > live+max(spare, live/4) {
+		if quiet++; quiet >= rushOver && held > live+max(spare, live/4) {
 			debug.FreeOSMemory()
 		}
 	}

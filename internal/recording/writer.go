@@ -1,6 +1,7 @@
 package recording
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"hash"
@@ -48,7 +49,7 @@ type Options struct {
 	Dir        string   // folder of recordings; made where it is missing
 	Recipients []string // public keys of the auditors, see ParseRecipients
 
-	// Chunk is told of every chunk when it is on the disk, in order, by the Writer's own goroutine, so that nobody who
+	// Chunk is told of every chunk when it is on the disk, in order, by a goroutine of the Writer's own, so that nobody who
 	// calls Output waits for it. It belongs into the audit log. An error of it fails the recording. While it waits nothing
 	// else is sealed: where much is recorded, hand the record on and return. May be nil.
 	Chunk func(Chunk) error
@@ -98,11 +99,13 @@ type Writer struct {
 	err    error      // guarded by mu
 	closed bool       // guarded by mu
 
-	wake   chan struct{} // something is to be done; has a buffer of one
-	failed chan struct{} // closed with err
-	done   chan struct{} // closed when run has returned
+	busy   bool            // guarded by mu: work runs; for ever, once the end is written
+	timer  *time.Timer     // wakes work when what waits has waited for long enough
+	health context.Context // ends with err
+	fails  context.CancelFunc
+	done   chan struct{} // closed when the end is written
 
-	// Of run alone, and of Close after it.
+	// Of work alone, and of Close after it.
 	spare    []byte
 	encoder  encoder
 	header   []byte // line, until it is written
@@ -140,8 +143,9 @@ func Create(o Options, h Header) (*Writer, error) {
 	}
 	w := &Writer{
 		opt: o, recipients: recipients, session: h.Session, started: h.Started, previous: "-", total: newTotal(),
-		wake: make(chan struct{}, 1), failed: make(chan struct{}), done: make(chan struct{}),
+		done: make(chan struct{}),
 	}
+	w.health, w.fails = context.WithCancel(context.Background())
 	w.room = sync.NewCond(&w.mu)
 	if w.header, err = h.line(); err != nil {
 		return nil, fmt.Errorf("recording: %w", err)
@@ -149,9 +153,8 @@ func Create(o Options, h Header) (*Writer, error) {
 	if err := w.open(); err != nil {
 		return nil, fmt.Errorf("recording: %w", err)
 	}
-	w.kick()
 	w.since = time.Now()
-	go w.run()
+	w.timer = time.AfterFunc(o.Every, w.due)
 	return w, nil
 }
 
@@ -247,7 +250,10 @@ func (w *Writer) checkSpace(want int64) error {
 func (w *Writer) Path() string { return w.path }
 
 // Failed is closed when the recording has failed. A session that must be recorded ends then (P10).
-func (w *Writer) Failed() <-chan struct{} { return w.failed }
+func (w *Writer) Failed() <-chan struct{} { return w.health.Done() }
+
+// AfterFailure calls f in a goroutine of its own when the recording has failed, as context.AfterFunc does.
+func (w *Writer) AfterFailure(f func()) (stop func() bool) { return context.AfterFunc(w.health, f) }
 
 // Err is why the recording failed, or nil.
 func (w *Writer) Err() error {
@@ -313,17 +319,25 @@ func (w *Writer) put(kind byte, piece []byte) {
 	w.fill = appendRaw(w.fill, kind, w.last, piece)
 	if before == 0 {
 		w.since = time.Now()
+		w.timer.Reset(w.opt.Every)
 	}
-	if before == 0 || before < bulk && len(w.fill) >= bulk {
-		w.kick()
+	if before < bulk && len(w.fill) >= bulk {
+		w.wake()
 	}
 }
 
-func (w *Writer) kick() {
-	select {
-	case w.wake <- struct{}{}:
-	default:
+// wake lets work begin, unless it is under way. It needs mu.
+func (w *Writer) wake() {
+	if !w.busy {
+		w.busy = true
+		go w.work()
 	}
+}
+
+func (w *Writer) due() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.wake()
 }
 
 // Close records the exit status, unless that is empty, and ends the recording: when it returns, all is on the disk and
@@ -336,7 +350,7 @@ func (w *Writer) Close(exit string) (Summary, error) {
 		}
 		w.closed = true
 		w.room.Broadcast()
-		w.kick()
+		w.wake()
 	}
 	w.mu.Unlock()
 	<-w.done
@@ -350,52 +364,48 @@ func (w *Writer) fail(err error) {
 	if w.err == nil {
 		w.err = fmt.Errorf("recording: %w", err)
 		w.fill = nil
-		close(w.failed)
+		w.fails()
 	}
 	w.room.Broadcast()
 }
 
-// run seals what comes in until the end.
-func (w *Writer) run() {
-	defer close(w.done)
-	timer := time.NewTimer(w.opt.Every)
-	defer timer.Stop()
-	for over := false; !over; {
-		select {
-		case <-w.wake:
-		case <-timer.C:
-		}
-		raw, ready, closing, left := w.take()
-		over = closing
+// work seals what is due, and writes the end when that has come. A session that is quiet has no goroutine for it.
+func (w *Writer) work() {
+	for {
+		raw, ready, closing := w.take()
 		if !ready {
-			timer.Reset(left)
-			continue
+			return
 		}
-		if err := w.seal(raw, len(raw) < bulk || closing); err != nil {
+		err := w.seal(raw, len(raw) < bulk || closing)
+		if err != nil {
 			w.stop(err)
-			break
+		}
+		if err != nil || closing {
+			w.timer.Stop()
+			w.end()
+			close(w.done)
+			return
 		}
 		w.giveBack(raw)
 	}
-	w.end()
 }
 
-// take takes all that waits, if it has waited long enough or is much.
-func (w *Writer) take() (raw []byte, ready, closing bool, left time.Duration) {
+// take takes all that waits, if it has waited long enough or is much. Else work is over, until it is woken.
+func (w *Writer) take() (raw []byte, ready, closing bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	waits := len(w.fill) > 0 || w.number == 0
-	left = w.opt.Every - time.Since(w.since)
-	if !waits {
-		left = time.Hour // the next event kicks
-	}
+	left := w.opt.Every - time.Since(w.since)
 	if !w.closed && len(w.fill) < bulk && (!waits || left > 0) {
-		return nil, false, false, max(left, time.Millisecond)
+		if w.busy = false; waits {
+			w.timer.Reset(left)
+		}
+		return nil, false, false
 	}
 	raw = w.fill
 	w.fill, w.spare = w.spare[:0], nil
 	w.room.Broadcast()
-	return raw, true, w.closed, 0
+	return raw, true, w.closed
 }
 
 // giveBack keeps the memory of a batch for the next one, or little of it when the session is quiet.

@@ -595,7 +595,7 @@ func TestOutputIsCheap(t *testing.T) {
 	w.mu.Lock()
 	w.since = time.Time{}
 	w.mu.Unlock()
-	w.kick()
+	w.due()
 	quiet := func() bool {
 		w.mu.Lock()
 		defer w.mu.Unlock()

@@ -204,6 +204,7 @@ func handshake(ctx context.Context, conn net.Conn, t Target, o Options, without 
 		conn.Close()
 		return nil, info, a.explain(ctx, err)
 	}
+	a.wire.kex = lists{} // it was for errors
 	if joins(info.Algorithms.Write) {
 		wire.Join()
 	}

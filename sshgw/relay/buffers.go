@@ -10,7 +10,7 @@ const (
 	// sizes), and what is written at once must not be either: the peer may claim to take packets of 2 GiB.
 	Packet = 32 << 10
 	// idle holds what people type. A direction keeps only this while nothing moves.
-	idle = 512
+	idle = 128
 )
 
 // Buffers lends memory for packets. The zero Buffers is ready; it may be used concurrently.
@@ -64,7 +64,12 @@ func (b *Buffers) Copy(from io.Reader, to func(p []byte) error) error {
 	}
 }
 
-// discard reads to the end.
-func (b *Buffers) discard(from io.Reader) {
-	_ = b.Copy(from, func([]byte) error { return nil })
+// Discard reads to the end with a small buffer, where io.Discard would hold 8 KiB.
+func Discard(from io.Reader) {
+	var buf [256]byte
+	for {
+		if _, err := from.Read(buf[:]); err != nil {
+			return
+		}
+	}
 }
