@@ -18,6 +18,9 @@
 //
 //	tail -c +$((offset+1)) FILE | head -c $length | age -d -i auditor.key | zstd -d
 //
+// or, where a program writes so fast that compressing would hold it up (over 8 MB/s), a stream in Snappy's framing format
+// (github.com/google/snappy, framing_format.txt), which begins with ff 06 00 00 73 4e 61 50 70 59, and which snzip -d opens.
+//
 // The texts of all chunks, one behind the other, are an asciicast of version 3: a line of header, then lines of events, each
 // [seconds since the event before, code, text]. The codes are those of asciicast, o (output), i (input, only where it was
 // asked for), r (COLSxROWS), m (mark), x (exit status), and two of our own, which say more of the event before them and

@@ -15,6 +15,7 @@ import (
 	"unicode/utf8"
 
 	"filippo.io/age"
+	"github.com/klauspost/compress/s2"
 	"github.com/klauspost/compress/zstd"
 )
 
@@ -48,7 +49,8 @@ type Reader struct {
 	frames     *frames
 	identities []age.Identity
 	zstd       *zstd.Decoder
-	previous   string // sum of the chunk before
+	snappy     *s2.Reader // nil until it is needed
+	previous   string     // sum of the chunk before
 	plain      []byte
 	lines      []byte // of plain, what is left
 	chunk      int    // that lines are of
@@ -139,7 +141,7 @@ func (r *Reader) load() error {
 	if err != nil {
 		return damaged(ErrAltered, r.chunk, "was altered: it does not open")
 	}
-	if r.plain, err = r.zstd.DecodeAll(packed, r.plain[:0]); err != nil {
+	if r.plain, err = r.unpack(packed); err != nil {
 		return damaged(ErrAltered, r.chunk, "is not as a gateway writes it: %v", err)
 	}
 	r.lines = r.plain
@@ -158,6 +160,23 @@ func (r *Reader) load() error {
 		r.Progress(r.frames.offset)
 	}
 	return nil
+}
+
+// unpack undoes workspace.pack, into the memory of the chunk before.
+func (r *Reader) unpack(packed []byte) ([]byte, error) {
+	if !bytes.HasPrefix(packed, []byte(snappyHead)) {
+		return r.zstd.DecodeAll(packed, r.plain[:0])
+	}
+	if r.snappy == nil {
+		r.snappy = s2.NewReader(nil, s2.ReaderMaxBlockSize(64<<10)) // as Snappy's framing format has it
+	}
+	r.snappy.Reset(bytes.NewReader(packed))
+	out := bytes.NewBuffer(r.plain[:0])
+	n, err := io.Copy(out, io.LimitReader(r.snappy, maxPlain+1))
+	if err == nil && n > maxPlain {
+		err = fmt.Errorf("it holds more than %d bytes", maxPlain)
+	}
+	return out.Bytes(), err
 }
 
 func (r *Reader) cut() (line []byte, ok bool) {

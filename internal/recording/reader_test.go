@@ -426,11 +426,18 @@ func FuzzReader(f *testing.F) {
 		head, _ := sampleHeader.line()
 		plain := append(append(head, "# sallyport 1 s1 0 -\n"...), inside...)
 		var file, sealed bytes.Buffer
-		must(t, sealTo(&sealed, ws.zstd.EncodeAll(plain, nil), recipients))
-		n := sealed.Len()
-		file.WriteString("sallyport-recording 1 s1 1\n")
-		file.Write([]byte{byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)})
-		file.Write(sealed.Bytes())
-		drain(file.Bytes())
+		ws.plain = append(ws.plain[:0], plain...)
+		quick, err := ws.pack(true)
+		must(t, err)
+		for _, packed := range [][]byte{ws.zstd.EncodeAll(plain, nil), quick, append([]byte(snappyHead), inside...), inside} {
+			file.Reset()
+			sealed.Reset()
+			must(t, sealTo(&sealed, packed, recipients))
+			n := sealed.Len()
+			file.WriteString("sallyport-recording 1 s1 1\n")
+			file.Write([]byte{byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)})
+			file.Write(sealed.Bytes())
+			drain(file.Bytes())
+		}
 	})
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"filippo.io/age"
+	"github.com/klauspost/compress/s2"
 	"github.com/klauspost/compress/zstd"
 )
 
@@ -28,6 +29,8 @@ const (
 // workspace is what sealing needs. Sessions share them: one that is quiet has none.
 type workspace struct {
 	zstd   *zstd.Encoder
+	snappy *s2.Writer // nil until it is needed
+	framed bytes.Buffer
 	unit   []byte
 	plain  []byte
 	packed []byte
@@ -44,21 +47,42 @@ var workspaces = sync.Pool{New: func() any {
 	return &workspace{zstd: z, plain: make([]byte, 0, maxPlain)}
 }}
 
+// snappyHead is what a stream in Snappy's framing format begins with.
+const snappyHead = "\xff\x06\x00\x00sNaPpY"
+
+// pack compresses a chunk's text. In a hurry it takes a third of the time, and half as much room again.
+func (ws *workspace) pack(hurry bool) ([]byte, error) {
+	if !hurry {
+		ws.packed = ws.zstd.EncodeAll(ws.plain, ws.packed[:0])
+		return ws.packed, nil
+	}
+	ws.framed.Reset()
+	if ws.snappy == nil {
+		ws.snappy = s2.NewWriter(nil, s2.WriterSnappyCompat(), s2.WriterConcurrency(1))
+	}
+	ws.snappy.Reset(&ws.framed)
+	if err := errors.Join(ws.snappy.EncodeBuffer(ws.plain), ws.snappy.Close()); err != nil {
+		return nil, fmt.Errorf("packing: %w", err)
+	}
+	return ws.framed.Bytes(), nil
+}
+
 // text is the text of one chunk as it grows.
 type text struct {
 	*workspace
+	hurry       bool
 	first, last int64 // microseconds of its events
 	events      int
 }
 
 // seal seals, writes and syncs all events of raw, and tells of the chunks. With release, nothing of them waits for the
-// rest of a character.
-func (w *Writer) seal(raw []byte, release bool) error {
+// rest of a character; with hurry, they are packed in less time.
+func (w *Writer) seal(raw []byte, release, hurry bool) error {
 	if err := w.checkSpace(w.opt.LowWater / 2); err != nil {
 		return err
 	}
 	w.batch = w.batch[:0]
-	err := w.sealAll(raw, release)
+	err := w.sealAll(raw, release, hurry)
 	if err != nil && !errors.Is(err, ErrLimit) || len(w.batch) == 0 {
 		return err
 	}
@@ -85,11 +109,11 @@ func (w *Writer) addTotal(c Chunk) {
 func newTotal() hash.Hash { return sha256.New() }
 
 // sealAll writes the chunks, and collects what is to be told of them. On ErrLimit those before it are written.
-func (w *Writer) sealAll(raw []byte, release bool) error {
+func (w *Writer) sealAll(raw []byte, release, hurry bool) error {
 	ws := workspaces.Get().(*workspace)
 	defer workspaces.Put(ws)
 	ws.out.Reset()
-	t := &text{workspace: ws}
+	t := &text{workspace: ws, hurry: hurry}
 	w.begin(t)
 	var micros int64
 	for len(raw) > 0 {
@@ -147,10 +171,13 @@ func (w *Writer) addUnit(t *text, micros int64) error {
 // finish seals a chunk's text.
 func (w *Writer) finish(t *text) error {
 	ws := t.workspace
-	ws.packed = ws.zstd.EncodeAll(t.plain, ws.packed[:0])
+	packed, err := ws.pack(t.hurry)
+	if err != nil {
+		return err
+	}
 	at := ws.out.Len()
 	ws.out.Write(make([]byte, frameHead))
-	if err := sealTo(&ws.out, ws.packed, w.recipients); err != nil {
+	if err := sealTo(&ws.out, packed, w.recipients); err != nil {
 		return err
 	}
 	frame := ws.out.Bytes()[at:]

@@ -62,6 +62,7 @@ type Options struct {
 
 	free func(dir string) (int64, error) // for tests
 	sync func(*os.File) error
+	rush time.Duration // in which bulk must have come for time to matter more than room
 }
 
 // Header is what a recording says of its session.
@@ -125,6 +126,9 @@ func Create(o Options, h Header) (*Writer, error) {
 	if o.Every <= 0 {
 		o.Every = FlushEvery
 	}
+	if o.rush == 0 {
+		o.rush = 100 * time.Millisecond
+	}
 	if o.free == nil {
 		o.free = freeBytes
 	}
@@ -153,6 +157,8 @@ func Create(o Options, h Header) (*Writer, error) {
 	if err := w.open(); err != nil {
 		return nil, fmt.Errorf("recording: %w", err)
 	}
+	w.mu.Lock() // the timer may be over at once
+	defer w.mu.Unlock()
 	w.since = time.Now()
 	w.timer = time.AfterFunc(o.Every, w.due)
 	return w, nil
@@ -372,11 +378,11 @@ func (w *Writer) fail(err error) {
 // work seals what is due, and writes the end when that has come. A session that is quiet has no goroutine for it.
 func (w *Writer) work() {
 	for {
-		raw, ready, closing := w.take()
+		raw, ready, closing, hurry := w.take()
 		if !ready {
 			return
 		}
-		err := w.seal(raw, len(raw) < bulk || closing)
+		err := w.seal(raw, len(raw) < bulk || closing, hurry)
 		if err != nil {
 			w.stop(err)
 		}
@@ -390,22 +396,24 @@ func (w *Writer) work() {
 	}
 }
 
-// take takes all that waits, if it has waited long enough or is much. Else work is over, until it is woken.
-func (w *Writer) take() (raw []byte, ready, closing bool) {
+// take takes all that waits, if it has waited long enough or is much; hurry tells that it came fast. Else work is over, until it is
+// woken.
+func (w *Writer) take() (raw []byte, ready, closing, hurry bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	waits := len(w.fill) > 0 || w.number == 0
-	left := w.opt.Every - time.Since(w.since)
+	waited := time.Since(w.since)
+	left := w.opt.Every - waited
 	if !w.closed && len(w.fill) < bulk && (!waits || left > 0) {
 		if w.busy = false; waits {
 			w.timer.Reset(left)
 		}
-		return nil, false, false
+		return nil, false, false, false
 	}
 	raw = w.fill
 	w.fill, w.spare = w.spare[:0], nil
 	w.room.Broadcast()
-	return raw, true, w.closed
+	return raw, true, w.closed, len(raw) >= bulk && waited < w.opt.rush
 }
 
 // giveBack keeps the memory of a batch for the next one, or little of it when the session is quiet.
@@ -435,7 +443,7 @@ func (w *Writer) stop(err error) {
 	w.mu.Unlock()
 	w.opt.MaxBytes, w.opt.LowWater = 0, 0
 	note := appendRaw(nil, codeMark, last, []byte("the recording ends here: "+err.Error()))
-	if e := w.seal(note, true); e != nil {
+	if e := w.seal(note, true, false); e != nil {
 		w.summary.State = Failed
 		err = errors.Join(err, e)
 	}

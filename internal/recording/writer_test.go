@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"filippo.io/age"
+	"github.com/golang/snappy"
 	"go.uber.org/goleak"
 	"pgregory.net/rapid"
 )
@@ -254,16 +255,37 @@ func TestAnyStream(t *testing.T) {
 	})
 }
 
-// Each chunk opens by itself: age, then zstd. One behind the other they are an asciicast.
+// Each chunk opens by itself: age, then zstd, or Snappy where much came at once. One behind the other they are an asciicast.
 func TestStandardTools(t *testing.T) {
 	zstd, err := exec.LookPath("zstd")
 	if err != nil {
 		t.Fatal("zstd is not installed (Debian package zstd)")
 	}
+	for _, c := range []struct {
+		rush time.Duration
+		fast bool
+	}{{time.Nanosecond, false}, {time.Hour, true}} {
+		fast := 0
+		testStandard(t, c.rush, func(packed []byte) ([]byte, error) {
+			if bytes.HasPrefix(packed, []byte(snappyHead)) {
+				fast++
+				return io.ReadAll(snappy.NewReader(bytes.NewReader(packed)))
+			}
+			cmd := exec.Command(zstd, "-dc")
+			cmd.Stdin = bytes.NewReader(packed)
+			return cmd.Output()
+		})
+		if fast > 0 != c.fast {
+			t.Errorf("%v: %d chunks are packed fast", c.rush, fast)
+		}
+	}
+}
+
+func testStandard(t *testing.T, rush time.Duration, unpack func(packed []byte) ([]byte, error)) {
 	a := newAuditor(t)
 	dir := t.TempDir()
 	var b book
-	w := create(t, Options{Dir: dir, Recipients: []string{a.recipient}, Chunk: b.put, Now: steps(time.Second / 4)}, sampleHeader)
+	w := create(t, Options{Dir: dir, Recipients: []string{a.recipient}, Chunk: b.put, Now: steps(time.Second / 4), rush: rush}, sampleHeader)
 	line := strings.Repeat("x", 1000)
 	for range 3000 {
 		must(t, w.Output([]byte(line)))
@@ -287,10 +309,12 @@ func TestStandardTools(t *testing.T) {
 		}
 		in, err := age.Decrypt(bytes.NewReader(sealed), ids...)
 		must(t, err)
-		cmd := exec.Command(zstd, "-dc")
-		cmd.Stdin = in
-		out, err := cmd.Output()
+		packed, err := io.ReadAll(in)
 		must(t, err)
+		out, err := unpack(packed)
+		if err != nil {
+			t.Fatalf("chunk %d: %v", i, err)
+		}
 		if len(out) > maxPlain {
 			t.Errorf("chunk %d holds %d bytes", i, len(out))
 		}
