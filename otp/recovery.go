@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
-	"strings"
 )
 
 // TypeRecovery is the type of a set of recovery codes: look-up secrets (NIST SP 800-63B section 3.1.2), each good once, in
@@ -15,9 +14,6 @@ const TypeRecovery Type = "recovery"
 
 // RecoveryCodes is how many codes a set has.
 const RecoveryCodes = 10
-
-// recoveryLetters are Crockford's: without I, L, O and U, which are misread or spell words.
-const recoveryLetters = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 // recoveryLen is how many letters a code has: 80 bits. A guess at a set of ten is right once in 1.2e23.
 const recoveryLen = 16
@@ -30,44 +26,15 @@ func NewRecovery() (codes []string, kept []byte) {
 	kept = make([]byte, recoverySalt, recoverySalt+RecoveryCodes*sha256.Size)
 	_, _ = rand.Read(kept) // never fails (crypto/rand)
 	for range RecoveryCodes {
-		raw := make([]byte, recoveryLen)
-		_, _ = rand.Read(raw)
-		for i, b := range raw {
-			raw[i] = recoveryLetters[b%32] // 256 is a multiple of 32: every letter is as likely
-		}
-		code := string(raw)
-		codes = append(codes, code[:4]+"-"+code[4:8]+"-"+code[8:12]+"-"+code[12:])
+		code := NewCrockford(recoveryLen)
+		codes = append(codes, Grouped(code, 4))
 		kept = append(kept, recoverySum(kept[:recoverySalt], code)...)
 	}
 	return codes, kept
 }
 
-// CleanRecovery returns a code as it was made, of one that was typed: without blanks and hyphens, in capitals, with the letters
-// that are misread put right. Ok is false for what cannot be a recovery code.
-func CleanRecovery(typed string) (code string, ok bool) {
-	const longest = 64 // with blanks and hyphens
-	if len(typed) > longest {
-		return "", false
-	}
-	code = strings.Map(func(r rune) rune {
-		switch r {
-		case ' ', '-', '\t':
-			return -1
-		case 'o', 'O':
-			return '0'
-		case 'i', 'I', 'l', 'L':
-			return '1'
-		}
-		if 'a' <= r && r <= 'z' {
-			r -= 'a' - 'A'
-		}
-		return r
-	}, typed)
-	if len(code) != recoveryLen || strings.Trim(code, recoveryLetters) != "" {
-		return "", false
-	}
-	return code, true
-}
+// CleanRecovery returns a code as it was made, of one that was typed. Ok is false for what cannot be a recovery code.
+func CleanRecovery(typed string) (code string, ok bool) { return CleanCrockford(typed, recoveryLen) }
 
 // MatchRecovery returns which code of a set was typed, cleaned; -1: none. It takes the same time for each.
 func MatchRecovery(kept []byte, code string) int {

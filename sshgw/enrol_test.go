@@ -13,6 +13,8 @@ import (
 
 	"sallyport/internal/audit"
 	"sallyport/internal/login"
+	"sallyport/internal/policy"
+	"sallyport/internal/policy/register"
 	"sallyport/otp"
 )
 
@@ -75,10 +77,7 @@ func (s sentence) Sentence() string { return string(s) }
 func (h *harness) withDesk() (d *fakeDesk, ticket string) {
 	h.Helper()
 	d = &fakeDesk{t: h.TB, gate: h.gate}
-	text, hash, err := login.NewTicket()
-	if err != nil {
-		h.Fatal(err)
-	}
+	text, hash := login.NewTicket()
 	h.gate.Apply(login.Change{PutTicket: &login.Ticket{
 		ID: "tt-1", Person: "alice", Hash: hash, Params: otp.Default(), State: login.TicketOpen, Created: h.now(), Until: h.now().Add(time.Hour),
 	}})
@@ -226,46 +225,115 @@ func TestEnrolmentBroken(t *testing.T) {
 	}
 }
 
-// A password is changed at a terminal, soon after a login that proved both kinds, and by nobody else.
+// passwd runs it at the gateway, and returns what it said.
+func (h *harness) passwd(c *ssh.Client, terminal bool, typed string) string {
+	h.Helper()
+	s, err := c.NewSession()
+	if err != nil {
+		h.Fatal(err)
+	}
+	defer s.Close()
+	var said strings.Builder
+	s.Stdout, s.Stderr = &said, &said
+	in, err := s.StdinPipe()
+	if err != nil {
+		h.Fatal(err)
+	}
+	if terminal {
+		if err := s.RequestPty("xterm", 24, 80, nil); err != nil {
+			h.Fatal(err)
+		}
+	}
+	if err := s.Start("passwd"); err != nil {
+		h.Fatal(err)
+	}
+	_, _ = io.WriteString(in, typed)
+	_ = s.Wait()
+	return said.String()
+}
+
+// A password is changed at a terminal, soon after a login that proved both kinds.
 func TestPasswd(t *testing.T) {
 	h := newHarness(t)
 	d, _ := h.withDesk()
 	c := h.alice()
-	defer c.Close()
-	passwd := func(terminal bool, typed string) string {
-		t.Helper()
-		s, err := c.NewSession()
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer s.Close()
-		var said strings.Builder
-		s.Stdout, s.Stderr = &said, &said
-		in, err := s.StdinPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if terminal {
-			if err := s.RequestPty("xterm", 24, 80, nil); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := s.Start("passwd"); err != nil {
-			t.Fatal(err)
-		}
-		_, _ = io.WriteString(in, typed)
-		_ = s.Wait()
-		return said.String()
-	}
-	if said := passwd(false, "new\nnew\n"); !strings.Contains(said, "ssh -t alice@GATEWAY passwd") || d.last.Load() != nil {
+	if said := h.passwd(c, false, "new\nnew\n"); !strings.Contains(said, "ssh -t alice@GATEWAY passwd") || d.last.Load() != nil {
 		t.Errorf("without a terminal: %q", said)
 	}
-	if said := passwd(true, "one word\rother word\rnew word\rnew word\r"); !strings.Contains(said, "not the same") || !strings.Contains(said, "is changed") ||
+	if said := h.passwd(c, true, "one word\rother word\rnew word\rnew word\r"); !strings.Contains(said, "not the same") || !strings.Contains(said, "is changed") ||
 		strings.Contains(said, "new word") || *d.last.Load() != "new word" {
 		t.Errorf("at a terminal: %q", said)
 	}
 	h.clock.Add(int64(passwdWithin + time.Minute))
-	if said := passwd(true, "late\rlate\r"); !strings.Contains(said, "Log in anew") || *d.last.Load() != "new word" {
+	if said := h.passwd(c, true, "late\rlate\r"); !strings.Contains(said, "Log in anew") || *d.last.Load() != "new word" {
 		t.Errorf("late: %q", said)
+	}
+}
+
+// P11: who has not proved the password himself in this very login changes none, at a terminal or not, and each try is on record; what he
+// types is not asked for. The same person does when he has.
+func TestPasswdTakesAPassword(t *testing.T) {
+	h := newHarness(t)
+	d, _ := h.withDesk()
+	key := ssh.PublicKeys(h.key)
+	both := func() ssh.AuthMethod { return (&typist{password: alicePassword, code: h.code()}).auth() }
+	came := func(auth ...ssh.AuthMethod) *ssh.Client {
+		t.Helper()
+		c, err := h.client("alice", auth...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		return c
+	}
+	refused := func(what string, c *ssh.Client) {
+		t.Helper()
+		for _, terminal := range []bool{true, false} {
+			before := len(h.find("access"))
+			said := h.passwd(c, terminal, "a new word\ra new word\r")
+			if !strings.Contains(said, "Not by this login.") || strings.Contains(said, "New password") || d.last.Load() != nil {
+				t.Errorf("%s, terminal %v: %q", what, terminal, said)
+			}
+			rec := h.last("access")
+			if n := len(h.find("access")) - before; n != 1 || rec.Result != audit.Reject || rec.Reason != string(login.ReasonCapability) ||
+				detail(rec, "request") != passwdCommand || rec.Attempt != h.last("login").Attempt {
+				t.Errorf("%s, terminal %v: %d records, the last %+v", what, terminal, n, rec)
+			}
+		}
+	}
+
+	// A login that leans on another by a trust window: the key alone.
+	h.change(func(r *policy.Rule) { r.Trust = policy.Trust{For: 10 * time.Minute} })
+	first, err := h.client("alice@core-sw1", key, both())
+	if err != nil {
+		t.Fatal(err)
+	}
+	first.Close()
+	silent := &typist{}
+	leaning := came(key, silent.auth())
+	if len(silent.asked) != 0 || detail(h.last("login"), "leans_on") == "" {
+		t.Fatalf("the login does not lean: asked %q", silent.asked)
+	}
+	refused("a leaning login", leaning)
+
+	// Key and code, where an entry of the register lets them be enough.
+	h.setRule(policy.Rule{Need: []policy.Kind{policy.Have, policy.Have}, Exception: "EX-1"})
+	h.gate.Apply(login.Change{PutException: &login.Exception{
+		ID: "EX-1", Version: 1, Requester: "matron", Scope: register.Scope{People: []string{"alice"}, Factors: []policy.Kind{policy.Have, policy.Have}},
+		Approval: register.Approval{By: "chief"}, From: h.now().Add(-time.Hour), Until: h.now().Add(time.Hour), Review: h.now().Add(time.Hour),
+	}})
+	wordless := came(key, (&typist{code: h.code()}).auth())
+	if rec := h.last("login"); rec.Exception != "EX-1" || rec.Result != audit.Accept {
+		t.Fatalf("record %+v", rec)
+	}
+	refused("key and code", wordless)
+
+	// Both kinds, of somebody who is disabled since.
+	late := came(both())
+	h.gate.Apply(login.Change{PutPerson: &login.Person{Name: "alice", Kind: login.Staff, Groups: []string{"network"}, Disabled: true}})
+	refused("somebody disabled", late)
+	h.gate.Apply(login.Change{PutPerson: &login.Person{Name: "alice", Kind: login.Staff, Groups: []string{"network"}}})
+	if said := h.passwd(late, true, "new word\rnew word\r"); !strings.Contains(said, "is changed") || *d.last.Load() != "new word" {
+		t.Errorf("password and code: %q", said)
 	}
 }

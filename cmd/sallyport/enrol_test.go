@@ -259,11 +259,18 @@ func TestEnrolByPlink(t *testing.T) {
 	s.check()
 }
 
-// TestPasswdOverSSH has somebody change his password by `ssh -t alice@GATEWAY passwd`.
+// TestPasswdOverSSH has somebody change his password by `ssh -t alice@GATEWAY passwd`, and others not (P11).
 func TestPasswdOverSSH(t *testing.T) {
 	t.Parallel()
-	s := newSSHRig(t, rigOptions{})
-	alice := s.enrol("alice", byCount())
+	ca := newAuthority(t)
+	url, _ := startSlapd(t, ca, map[string]string{"dora": "the password of dora 1"})
+	s := newSSHRig(t, rigOptions{login: fmt.Sprintf(`  ldap: {url: %q, base: "dc=example,dc=org", ca: %q}`, url, ca.file)})
+	s.rules(`  - {name: trusting, groups: [network], to: [core-sw1], may: [shell, exec, forward], trust: {for: 15m}}
+  - {name: without a password, groups: [network], to: [secret-srv], may: [shell], need: [have, have], exception: EX-1}
+`)
+	alice, dora := s.enrol("alice", byCount()), s.enrolAs("dora", "ldap", "the password of dora 1", "network")
+	s.okIn(string(mustRead(t, filepath.Join(filepath.Dir(s.clientConf), "alice_key.pub"))), "key", "add", "alice")
+	s.except("{people: [alice], factors: [have, have]}")
 	s.up()
 	if _, stderr, status := s.as(alice.password, alice.code(), "ssh", "alice@gw", "passwd"); status != 1 || !strings.Contains(stderr, "ssh -t alice@GATEWAY passwd") {
 		t.Errorf("without a terminal: %d %s", status, stderr)
@@ -298,7 +305,35 @@ func TestPasswdOverSSH(t *testing.T) {
 	s.as(fresh, alice.code(), "ssh", "alice@gw")
 	s.why("the new password", login.ReasonOK)
 
-	// Who knows the code only, or whose password is elsewhere, changes nothing.
+	// Who comes by key and code, or by a login of before, or whose password is elsewhere, changes nothing; a terminal does not help.
+	passwd := func(what string, p *person, code, by, says string) {
+		t.Helper()
+		before := len(s.records("--event", "user.password"))
+		_, stderr, status := s.as(p.password, code, "ssh", "-tt", p.name+"@"+by, "passwd")
+		if status != 1 || !strings.Contains(stderr, says) || strings.Contains(stderr, "New password") {
+			t.Errorf("%s: status %d, %s", what, status, stderr)
+		}
+		s.why(what, login.ReasonOK)
+		if rec := s.last("--event", "access"); rec.Result != "reject" || rec.Person != p.name || detail(rec, "request") != "passwd" {
+			t.Errorf("%s: record %+v", what, rec)
+		}
+		if n := len(s.records("--event", "user.password")); n != before {
+			t.Errorf("%s: a password was changed", what)
+		}
+	}
+	alice.password = ""
+	passwd("key and code", alice, alice.code(), "gw-key", "this login did not prove both")
+	if rec := s.last("--event", "login"); rec.Exception != "EX-1" {
+		t.Errorf("record %+v", rec)
+	}
+	if stdout, stderr, status := s.as(fresh, alice.code(), "ssh", "-J", "alice@gw-key", "core-sw1", "echo", "in"); status != 0 || stdout != "in\n" {
+		t.Fatalf("the login that is leaned on: %d %s%s", status, stdout, stderr)
+	}
+	passwd("a leaning login", alice, "", "gw-key", "this login did not prove both")
+	if rec := s.last("--event", "login"); detail(rec, "leans_on") == "" {
+		t.Errorf("record %+v", rec)
+	}
+	passwd("a password in the directory", dora, dora.code(), "gw", "Your password is not kept here: change it where it is.")
 	s.stop()
 	s.check()
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -86,6 +87,7 @@ func TestDirectorySync(t *testing.T) {
 		m := ldap.NewModifyRequest(dn("dora"), nil)
 		m.Add("objectClass", []string{"shadowAccount"})
 		m.Add("shadowExpire", []string{"1"})
+		m.Add("mail", []string{"nowhere"}) // one entry that is wrong keeps no leaver in
 		n := ldap.NewModifyRequest("cn=network,dc=example,dc=org", nil)
 		n.Delete("member", []string{dn("p01")})
 		mail := ldap.NewModifyRequest(dn("emil"), nil)
@@ -100,7 +102,8 @@ func TestDirectorySync(t *testing.T) {
 	if out := s.sync("--dry-run"); len(out.Movers) != 3 || out.Applied || s.shown("dora").Disabled {
 		t.Errorf("dry run: %+v", out)
 	}
-	if out := s.sync(); len(out.Movers) != 3 || len(out.Ended) != 1 || out.Ended[0].Person != "dora" {
+	if out := s.sync(); len(out.Movers) != 3 || len(out.Ended) != 1 || out.Ended[0].Person != "dora" ||
+		!slices.Contains(out.Notes, `dora: "nowhere" is not taken for a mail address`) {
 		t.Errorf("%+v", out)
 	}
 	<-doras.done
@@ -146,7 +149,7 @@ func TestDirectorySync(t *testing.T) {
 
 	// Nobody is enabled again by the directory, and without it nobody leaves.
 	s.ok("user", "disable", "p06")
-	if out := s.sync(); len(out.Notes) != 1 || !strings.Contains(out.Notes[0], "p06 is disabled here") || !s.shown("p06").Disabled {
+	if out := s.sync(); !strings.Contains(fmt.Sprint(out.Notes), "p06 is disabled here") || !s.shown("p06").Disabled {
 		t.Errorf("%+v", out)
 	}
 	changeLDAP(t, ca, url, func(c *ldap.Conn) error { return c.Del(ldap.NewDelRequest("cn=network,dc=example,dc=org", nil)) })

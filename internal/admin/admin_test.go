@@ -40,7 +40,8 @@ type desk struct {
 	service *Service
 	key     note.Verifier
 	signer  note.Signer
-	crash   bool // the store fails from now on, as if the process had died between record and change
+	crash   bool   // the store fails from now on, as if the process had died between record and change
+	proves  string // the password that everybody has; empty: nobody has one
 }
 
 func newDesk(t *testing.T) *desk {
@@ -65,12 +66,16 @@ func newDesk(t *testing.T) *desk {
 	return d
 }
 
-type noPasswords struct{}
+// onePassword is a first factor that takes d.proves.
+type onePassword struct{ d *desk }
 
-func (noPasswords) Check(context.Context, login.Question) (login.Answer, error) {
-	return login.Answer{}, login.ErrWrong
+func (o onePassword) Check(_ context.Context, q login.Question) (login.Answer, error) {
+	if o.d.proves == "" || q.Password.Reveal() != o.d.proves {
+		return login.Answer{}, login.ErrWrong
+	}
+	return login.Answer{}, nil
 }
-func (noPasswords) Method() string { return "password" }
+func (onePassword) Method() string { return "password" }
 
 // crashing is a store that can be made to fail.
 type crashing struct {
@@ -108,7 +113,7 @@ func (d *desk) open() {
 		d.t.Fatal(err)
 	}
 	d.gate, err = login.New(login.Options{
-		First: noPasswords{}, Now: now, Blind: func(string) string { return "hmac:x" },
+		First: onePassword{d}, Now: now, Blind: func(string) string { return "hmac:x" },
 		Policy: &login.Policy{
 			Settings: login.Settings{Skew: 1, LookAhead: 10, Lock: throttle.Default(), ChallengeFor: time.Minute},
 			Rules:    policy.Rules{{Name: "network team", Groups: []string{"network"}, To: []string{"vpn"}, May: []policy.Capability{policy.Login}}},

@@ -86,6 +86,7 @@ func (s *Service) takeBatch(ctx context.Context, in UserBatch) (out UserBatchDon
 		if err != nil {
 			return out, nil, err
 		}
+		delete(batch, p.Name) // he answers for nobody as what he does not become
 		switch {
 		case there && roll.Mark(was) != put.Was:
 			out.Problems = append(out.Problems, roll.Problem{Line: put.Line, Field: roll.Name, Text: p.Name + " was changed meanwhile", Hint: "run it again"})
@@ -108,6 +109,7 @@ func (s *Service) takeBatch(ctx context.Context, in UserBatch) (out UserBatchDon
 			p = was
 			p.Disabled = true
 		}
+		batch[p.Name] = p
 		out.Warnings = append(out.Warnings, warnings...)
 		if p.Created = was.Created; there {
 			out.Movers++

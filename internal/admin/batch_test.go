@@ -153,3 +153,88 @@ func TestBatchIsChecked(t *testing.T) {
 		}
 	}
 }
+
+// P11: where one entry is wrong, a lenient batch leaves that person as he is and takes the rest; whoever is to be shut out is, whatever
+// else is wrong with him.
+func TestLenientBatch(t *testing.T) {
+	d := newDesk(t)
+	h := new(holder)
+	d.service.End = h.end
+	was := make(map[string]login.Person)
+	for _, name := range []string{"alice", "bob", "carol", "dave"} {
+		d.do("user.add", UserAdd{Name: name, Groups: []string{"network"}}, nil)
+		d.report(login.Starts, name, "of "+name, login.NewID())
+		p, _, err := d.store.PersonByName(t.Context(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		was[name] = p
+	}
+	moved := func(name string, change func(*login.Person)) roll.Put {
+		p := was[name]
+		change(&p)
+		return roll.Put{Person: p, Was: roll.Mark(was[name])}
+	}
+	batch := UserBatch{Source: "directory", File: "ldap", Batch: roll.Batch{
+		Put: []roll.Put{
+			{Person: login.Person{Name: "erin", Kind: login.Staff, Mail: "nowhere"}},
+			{Person: login.Person{Name: "frank", Kind: login.Staff}},
+			{Person: login.Person{Name: "ext", Kind: login.Supplier, Sponsor: "erin"}}, // who is not taken
+			moved("bob", func(p *login.Person) { p.Mail, p.Groups, p.Disabled = "nowhere", []string{"vpn"}, true }),
+			moved("carol", func(p *login.Person) { p.FullName, p.Groups = "Carol\x1b[2J", nil }),
+			moved("dave", func(p *login.Person) { p.Groups = []string{"vpn"} }),
+		},
+		Leave: []string{"alice"},
+	}}
+	strict, check := batch, batch
+	check.Lenient, check.Check, batch.Lenient = true, true, true
+	for what, in := range map[string]UserBatch{"strict": strict, "only checked": check} {
+		var done UserBatchDone
+		d.do("user.batch", in, &done)
+		if len(done.Problems) == 0 || done.Record != 0 || len(done.Ended) > 0 || d.show("frank") != "" || d.gate.Standing("alice").Reason != login.ReasonOK {
+			t.Errorf("%s: %+v", what, done)
+		}
+	}
+	if got := h.got(); got != "" {
+		t.Errorf("asked to end %q", got)
+	}
+	var done UserBatchDone
+	d.do("user.batch", batch, &done)
+	var wrong []string
+	for _, x := range done.Problems {
+		name, _, _ := strings.Cut(x.Text, ":")
+		wrong = append(wrong, name+" "+x.Field)
+	}
+	if want := []string{"erin ", "ext sponsor", "bob ", "carol "}; !slices.Equal(wrong, want) {
+		t.Errorf("problems of %q, want %q: %+v", wrong, want, done.Problems)
+	}
+	if done.Joiners != 1 || done.Movers != 2 || done.Leavers != 2 || done.Record == 0 {
+		t.Errorf("%+v", done)
+	}
+	if got := h.got(); got != "of alice person_left, of bob person_left" {
+		t.Errorf("asked to end %q", got)
+	}
+	holds := func() {
+		t.Helper()
+		for name, want := range map[string]login.Reason{
+			"alice": login.ReasonPersonDisabled, "bob": login.ReasonPersonDisabled, "carol": login.ReasonOK, "dave": login.ReasonOK,
+			"erin": login.ReasonUnknownPerson, "ext": login.ReasonUnknownPerson, "frank": login.ReasonOK,
+		} {
+			if got := d.gate.Standing(name).Reason; got != want {
+				t.Errorf("%s: %s, want %s", name, got, want)
+			}
+		}
+		for name, want := range map[string]func(*login.Person){
+			"bob": func(p *login.Person) { p.Disabled = true }, "carol": func(*login.Person) {}, "dave": func(p *login.Person) { p.Groups = []string{"vpn"} },
+		} {
+			is, _, err := d.store.PersonByName(t.Context(), name)
+			p := was[name]
+			if want(&p); err != nil || roll.Mark(is) != roll.Mark(p) {
+				t.Errorf("%s is %+v, want %+v; %v", name, is, p, err)
+			}
+		}
+	}
+	holds()
+	d.restart()
+	holds()
+}

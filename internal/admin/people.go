@@ -274,7 +274,22 @@ func (s *Service) removeUser(ctx context.Context, name string) (Done, error) {
 	if err != nil {
 		return Done{}, err
 	}
-	what, serials, err := s.backToStock(ctx, p.Name)
+	tokens, err := s.Store.TokensOf(ctx, p.Name)
+	if err != nil {
+		return Done{}, err
+	}
+	tokens = slices.DeleteFunc(tokens, func(t login.Token) bool { return t.Serial == "" })
+	active := func(t login.Token) bool { return t.State == login.TokenActive }
+	if slices.ContainsFunc(tokens, active) && !p.Disabled { // a login between the look at what is used and the record would be in no count
+		shut := p
+		shut.Disabled = true
+		if _, err := s.commit(ctx, change{
+			event: "user.disable", person: p.Name, kind: p.Kind, what: login.Change{PutPerson: &shut}, detail: []audit.Detail{{Key: "for", Value: "user.remove"}},
+		}); err != nil {
+			return Done{}, err
+		}
+	}
+	what, serials, err := s.backToStock(ctx, p.Name, tokens)
 	if err != nil {
 		return Done{}, err
 	}

@@ -168,6 +168,61 @@ func TestSweep(t *testing.T) {
 	sweep("3 person_expired")
 }
 
+// P11: the session of somebody who was disabled while its NAS was silent is asked for again until it has ended, and no more than
+// sweepTries times; each wish is on record.
+func TestSweepAsksForTheDisabled(t *testing.T) {
+	d := newDesk(t)
+	h := &holder{deaf: true}
+	d.service.End = h.end
+	for _, name := range []string{"bob", "carol", "dave"} {
+		d.do("user.add", UserAdd{Name: name, Groups: []string{"network"}}, nil)
+		d.report(login.Starts, name, "of "+name, "")
+	}
+	sweep := func(want string) {
+		t.Helper()
+		if _, err := d.service.Sweep(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := h.got(); got != want {
+			t.Errorf("asked to end %q, want %q", got, want)
+		}
+	}
+	disable := func(names ...string) {
+		t.Helper()
+		for _, name := range names {
+			d.do("user.disable", PersonIn{name}, nil)
+		}
+		h.got()
+	}
+	sweep("")
+	disable("bob", "dave")
+	sweep("of bob person_disabled, of dave person_disabled")
+	h.deaf = false
+	sweep("of bob person_disabled, of dave person_disabled")
+	d.report(login.Ends, "bob", "of bob", "")
+	h.deaf = true
+	sweep("of dave person_disabled")
+	sweep("")
+	// Disabled anew, he is asked for anew.
+	d.do("user.enable", PersonIn{"dave"}, nil)
+	sweep("")
+	disable("dave")
+	for range sweepTries {
+		sweep("of dave person_disabled")
+	}
+	sweep("")
+	told := make(map[string]int)
+	for _, rec := range d.records() {
+		if rec.Event == "session.kill" && rec.Reason == WhyDisabled {
+			told[rec.Person+" "+recordDetail(rec, "answer")]++
+		}
+	}
+	// Beside what Sweep asked, each disabling did once.
+	if told["bob no answer"] != 2 || told["bob ack"] != 1 || told["dave no answer"] != 2+2+sweepTries || told["dave ack"] != 1 || len(told) != 4 {
+		t.Errorf("%v", told)
+	}
+}
+
 // A person may have a first factor of his own, of those that there are.
 func TestFirstFactorOfAPerson(t *testing.T) {
 	d := newDesk(t)

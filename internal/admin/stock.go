@@ -362,6 +362,8 @@ func (s *Service) take(ctx context.Context, in TokenImport, n *intake, r *TokenI
 			continue
 		}
 		t.Imported, t.Batch = imported, r.SHA256
+		gone, _ := s.Gate.TokenStanding("", login.SerialID(t.Serial))
+		t.Counter = max(t.Counter, gone+1)
 		c := login.Change{PutStock: t}
 		b, err := json.Marshal(c)
 		if err != nil {
@@ -477,7 +479,7 @@ func (s *Service) unassigned(ctx context.Context, in *TokenAssign) (t login.Toke
 	if len(others) == 0 {
 		return t, 0, 0, what, refuse("`sallyport token stock` shows them; `sallyport token import` takes a maker's file", "there is no hardware token %q", clip(in.Serial))
 	}
-	used = -1
+	used, _ = s.Gate.TokenStanding("", login.SerialID(in.Serial))
 	for _, o := range others {
 		if o.State != login.TokenRevoked {
 			return t, 0, 0, what, refuse("`sallyport token revoke "+o.ID+"` takes it from there", "token %s is %s's (%s, %s)", o.Serial, o.Person, o.ID, o.State)
@@ -547,21 +549,22 @@ func (s *Service) tokenDiscard(ctx context.Context, in TokenSerial) (Done, error
 	if !ok {
 		return Done{}, refuse("`sallyport token stock` shows them; somebody's token is ended by `sallyport token revoke`", "there is no token %q in stock", clip(in.Serial))
 	}
+	var effects []audit.Effect
+	if gone, _ := s.Gate.TokenStanding("", login.SerialID(t.Serial)); t.Batch == "" && t.Counter-1 > gone {
+		effects = append(effects, login.EffectStep(login.SerialID(t.Serial), t.Counter-1))
+	}
 	return s.commit(ctx, change{
-		event: "token.discard", person: "none", what: login.Change{DeleteStock: t.Serial},
+		event: "token.discard", person: "none", what: login.Change{DeleteStock: t.Serial}, effects: effects,
 		detail: []audit.Detail{{Key: "serial", Value: t.Serial}, {Key: "maker", Value: t.Maker}, {Key: "file_sha256", Value: t.Batch}, {Key: "why", Value: cmp.Or(clip(in.Reason), "not said")}},
 	})
 }
 
 // backToStock is the change that takes a person's hardware tokens back, with what of each is used up: whoever gets one next, and whoever
-// reads the maker's file once more, must not have a code accepted that was accepted before (P2). The caller holds s.mu.
-func (s *Service) backToStock(ctx context.Context, person string) (what []login.Change, serials []string, err error) {
-	tokens, err := s.Store.TokensOf(ctx, person)
-	if err != nil {
-		return nil, nil, err
-	}
+// reads the maker's file once more, must not have a code accepted that was accepted before (P2). So nobody may log in by them any more.
+// The caller holds s.mu.
+func (s *Service) backToStock(ctx context.Context, person string, tokens []login.Token) (what []login.Change, serials []string, err error) {
 	for _, t := range tokens {
-		if t.Serial == "" || slices.Contains(serials, t.Serial) {
+		if slices.Contains(serials, t.Serial) {
 			continue
 		}
 		all, err := s.Store.TokensBySerial(ctx, t.Serial)
@@ -575,11 +578,12 @@ func (s *Service) backToStock(ctx context.Context, person string) (what []login.
 		if err != nil {
 			return nil, nil, err
 		}
+		gone, _ := s.Gate.TokenStanding("", login.SerialID(t.Serial))
 		back := login.StockToken{
 			Serial: t.Serial, Maker: t.Maker, Params: t.Params, Seed: t.Seed, From: t.From, Until: t.Until,
-			Imported: s.Now().UTC().Truncate(time.Millisecond),
+			Counter: gone + 1, Imported: s.Now().UTC().Truncate(time.Millisecond),
 		}
-		if stocked { // somebody who had it later was removed before
+		if stocked && back.Counter <= before.Counter { // somebody who had it later was removed before
 			back.Counter, back.Drift = before.Counter, before.Drift
 		}
 		for _, o := range all { // also of those who had it before, and after

@@ -461,3 +461,135 @@ func TestRemovedPersonsTokens(t *testing.T) {
 		t.Errorf("the next one: %s", got)
 	}
 }
+
+// P2: what any earlier owner of a hardware token used stays used, whoever had it in between, in whatever order they are removed, and
+// whatever the maker's file says.
+func TestEarlierOwnersCodes(t *testing.T) {
+	d := newDesk(t)
+	for _, name := range []string{"alice", "bob", "carol"} {
+		d.do("user.add", UserAdd{Name: name, Groups: []string{"network"}}, nil)
+	}
+	if r, err := d.take(table(1), TokenImport{}); err != nil || len(r.Faults) > 0 {
+		t.Fatal(r.Faults, err)
+	}
+	next := int64(100) // the maker's counter
+	give := func(person string, again bool) (a TokenAssigned) {
+		t.Helper()
+		d.do("token.assign", TokenAssign{Serial: "T000000", Person: person, Active: true, Again: again}, &a)
+		return a
+	}
+	use := func(person string) {
+		t.Helper()
+		for n := int64(100); n < next; n++ {
+			if got := d.codeLogin(person, otp.Code(tableSeed(0), hotpSix, n)); got != login.ReasonCodeWrong && got != login.ReasonCodeReused {
+				t.Errorf("%s: code %d: %s", person, n, got)
+			}
+			d.do("user.unlock", PersonIn{person}, nil)
+		}
+		if got := d.codeLogin(person, otp.Code(tableSeed(0), hotpSix, next)); got != login.ReasonOK {
+			t.Errorf("%s: code %d: %s", person, next, got)
+		}
+		next++
+	}
+	alices := give("alice", false)
+	use("alice")
+	d.do("token.revoke", TokenIn{ID: alices.ID}, nil)
+	give("bob", true)
+	use("bob")
+	d.do("user.remove", PersonIn{"bob"}, nil)
+	d.restart()
+	carols := give("carol", false)
+	use("carol")
+	d.do("user.remove", PersonIn{"alice"}, nil) // carol has it: it stays hers
+	if got := d.stocked(); len(got) != 0 {
+		t.Errorf("in stock: %+v", got)
+	}
+	use("carol")
+
+	// Revoked, it is in stock when bob comes back and goes, and carol goes after him.
+	d.do("token.revoke", TokenIn{ID: carols.ID}, nil)
+	d.do("user.add", UserAdd{Name: "bob", Groups: []string{"network"}}, nil)
+	give("bob", true)
+	use("bob")
+	d.do("user.remove", PersonIn{"bob"}, nil)
+	d.do("user.remove", PersonIn{"carol"}, nil)
+	d.restart()
+	d.do("user.add", UserAdd{Name: "alice", Groups: []string{"network"}}, nil)
+	alices = give("alice", false)
+	use("alice")
+
+	// Thrown away while somebody's revoked token of that number is known, and then while none is.
+	d.do("token.revoke", TokenIn{ID: alices.ID}, nil)
+	d.do("user.add", UserAdd{Name: "bob", Groups: []string{"network"}}, nil)
+	give("bob", true)
+	use("bob")
+	d.do("user.remove", PersonIn{"bob"}, nil)
+	d.do("token.discard", TokenSerial{Serial: "T000000"}, nil)
+	alices = give("alice", true)
+	use("alice")
+	d.do("token.revoke", TokenIn{ID: alices.ID}, nil)
+	d.do("user.add", UserAdd{Name: "bob", Groups: []string{"network"}}, nil)
+	give("bob", true)
+	use("bob")
+	d.do("user.remove", PersonIn{"bob"}, nil)
+	d.do("token.discard", TokenSerial{Serial: "T000000"}, nil)
+	d.restart()
+	read := func() {
+		t.Helper()
+		if r, err := d.take(table(1), TokenImport{}); err != nil || len(r.Faults) > 0 {
+			t.Fatal(r.Faults, err)
+		}
+	}
+	for range 2 {
+		d.do("user.remove", PersonIn{"alice"}, nil)
+		d.do("user.add", UserAdd{Name: "bob", Groups: []string{"network"}}, nil)
+		give("bob", false)
+		use("bob")
+		for range 2 { // used, and then not used
+			d.do("user.remove", PersonIn{"bob"}, nil)
+			d.do("token.discard", TokenSerial{Serial: "T000000"}, nil)
+			d.restart()
+			read()
+			d.do("token.discard", TokenSerial{Serial: "T000000"}, nil)
+			read()
+			d.do("user.add", UserAdd{Name: "bob", Groups: []string{"network"}}, nil)
+			give("bob", false)
+		}
+		d.do("user.remove", PersonIn{"bob"}, nil)
+		d.do("user.add", UserAdd{Name: "alice", Groups: []string{"network"}}, nil)
+		give("alice", false)
+		use("alice")
+	}
+}
+
+// P2: who logs in while he is removed uses up a code of the next owner's, or is refused.
+func TestLoginDuringRemoval(t *testing.T) {
+	d := newDesk(t)
+	for _, name := range []string{"alice", "bob"} {
+		d.do("user.add", UserAdd{Name: name, Groups: []string{"network"}}, nil)
+	}
+	if r, err := d.take(table(1), TokenImport{}); err != nil || len(r.Faults) > 0 {
+		t.Fatal(r.Faults, err)
+	}
+	d.do("token.assign", TokenAssign{Serial: "T000000", Person: "alice", Active: true}, nil)
+	seal, n := d.service.Seal, int64(100)
+	var accepted []int64
+	d.service.Seal = func(b []byte) []byte { // the change is made, and not yet recorded
+		if d.codeLogin("alice", otp.Code(tableSeed(0), hotpSix, n)) == login.ReasonOK {
+			accepted = append(accepted, n)
+		}
+		n++
+		return seal(b)
+	}
+	d.do("user.remove", PersonIn{"alice"}, nil)
+	d.service.Seal = seal
+	d.do("token.assign", TokenAssign{Serial: "T000000", Person: "bob", Active: true}, nil)
+	for _, used := range accepted {
+		if got := d.codeLogin("bob", otp.Code(tableSeed(0), hotpSix, used)); got == login.ReasonOK {
+			t.Errorf("code %d is accepted twice", used)
+		}
+	}
+	if len(accepted) == 0 {
+		t.Error("nobody logged in meanwhile")
+	}
+}

@@ -3,6 +3,7 @@ package admin
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -86,10 +87,7 @@ func (s *Service) ticketFor(ctx context.Context, p login.Person, in TicketIssue)
 	if p.Name == login.EnrolName {
 		return login.Ticket{}, "", nil, refuse("`sallyport token enrol "+p.Name+"`", "enrolling over SSH is off while a person is called %s", p.Name)
 	}
-	text, hash, err := login.NewTicket()
-	if err != nil {
-		return login.Ticket{}, "", nil, err
-	}
+	text, hash := login.NewTicket()
 	id, err := newTokenID()
 	if err != nil {
 		return login.Ticket{}, "", nil, err
@@ -210,7 +208,7 @@ func (s *Service) BeginEnrolment(ctx context.Context, e login.Enrolment) (Enroll
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p, ticket, err := s.enrolling(ctx, e)
+	p, ticket, err := s.enrolling(ctx, e, "token.enrol")
 	if err != nil {
 		return Enrolling{}, err
 	}
@@ -242,7 +240,7 @@ func (s *Service) ConfirmEnrolment(ctx context.Context, e login.Enrolment, token
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p, ticket, err := s.enrolling(ctx, e)
+	p, ticket, err := s.enrolling(ctx, e, "token.confirm")
 	if err != nil {
 		return false, err
 	}
@@ -258,25 +256,33 @@ func (s *Service) ConfirmEnrolment(ctx context.Context, e login.Enrolment, token
 		audit.Detail{Key: login.DetailTicket, Value: ticket.ID}, audit.Detail{Key: "attempt", Value: e.Attempt})
 }
 
-// enrolling looks up an enrolment's person and ticket, as they are now.
-func (s *Service) enrolling(ctx context.Context, e login.Enrolment) (login.Person, login.Ticket, error) {
-	p, err := s.person(ctx, e.Person)
+// enrolling looks up an enrolment's person and ticket, as they are now. A refusal is recorded (P3): the event is what he is kept from.
+func (s *Service) enrolling(ctx context.Context, e login.Enrolment, event string) (login.Person, login.Ticket, error) {
+	p, there, err := s.Store.PersonByName(ctx, e.Person)
 	if err != nil {
-		return p, login.Ticket{}, err
-	}
-	switch st := s.Gate.Standing(p.Name); st.Reason {
-	case login.ReasonOK, login.ReasonLocked, login.ReasonLockedHard: // others may lock him by their guesses; he has proved who he is
-	default:
-		return p, login.Ticket{}, refuse("", "%s may not log in any more: %s", p.Name, st.Text)
+		return p, login.Ticket{}, fmt.Errorf("person %q: %w", e.Person, err)
 	}
 	t, open := s.Gate.Ticket(e.Ticket)
-	if !open || t.Person != p.Name {
-		return p, t, refuse("", "ticket %s was used or revoked meanwhile", e.Ticket)
+	st := s.Gate.Standing(e.Person)
+	locked := st.Reason == login.ReasonLocked || st.Reason == login.ReasonLockedHard // others may lock him by their guesses; he has proved who he is
+	var why login.Reason
+	switch {
+	case !there:
+		why, err = login.ReasonUnknownPerson, refuse("", "there is no person %q any more", e.Person)
+	case st.Reason != login.ReasonOK && !locked:
+		why, err = st.Reason, refuse("", "%s may not log in any more: %s", p.Name, st.Text)
+	case !open || t.Person != p.Name:
+		why, err = login.ReasonTicketWrong, refuse("", "ticket %s was used or revoked meanwhile", e.Ticket)
+	case !s.Now().Before(t.Until.Add(enrolGrace)):
+		why, err = login.ReasonTicketExpired, refuse("", "the time of ticket %s is over", e.Ticket)
+	default:
+		return p, t, nil
 	}
-	if !s.Now().Before(t.Until.Add(enrolGrace)) {
-		return p, t, refuse("", "the time of ticket %s is over", e.Ticket)
-	}
-	return p, t, nil
+	_, failed := s.commit(ctx, change{
+		event: event, person: e.Person, kind: p.Kind, result: audit.Reject, reason: why,
+		detail: []audit.Detail{{Key: login.DetailTicket, Value: e.Ticket}, {Key: "attempt", Value: e.Attempt}},
+	})
+	return p, t, cmp.Or(failed, err)
 }
 
 // enrolGrace is how long after its end a ticket that was redeemed before it still takes the first code.

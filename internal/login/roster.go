@@ -324,9 +324,8 @@ func (e *entry) device(id string) int {
 	return slices.IndexFunc(e.devices, func(d device) bool { return d.id == id })
 }
 
+// dropDevice needs e.mu.
 func (e *entry) dropDevice(id string) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
 	e.devices = slices.DeleteFunc(e.devices, func(d device) bool { return d.id == id })
 	if e.recovery != nil && e.recovery.id == id {
 		e.recovery = nil

@@ -20,8 +20,12 @@ type StockToken struct {
 	Until    time.Time  `json:"until,omitzero"`    // when it ends; zero: never
 	Wish     string     `json:"wish,omitempty"`    // whose the file wished it to be, as it was written there
 	Imported time.Time  `json:"imported,omitzero"`
-	Batch    string     `json:"batch,omitempty"` // SHA-256 of the file that it came in, hexadecimal
+	Batch    string     `json:"batch,omitempty"` // SHA-256 of the file that it came in, hexadecimal; empty: it was somebody's
 }
+
+// SerialID is the id under which the Gate knows what was used of a hardware token that is gone from here: its maker's file may bring it
+// back, and a code of it must not be accepted twice (P2). It is nobody's, so TokenStanding takes no person with it.
+func SerialID(serial string) string { return "serial " + serial }
 
 // ReasonFile: a file of tokens is wrong, and nothing of it was taken.
 const ReasonFile Reason = "file_wrong"
@@ -43,12 +47,12 @@ func (d *device) inTime(now time.Time) bool {
 // and a code of it must not be accepted twice (P2). It needs r.mu, and not e.mu.
 func (r *roster) retire(e *entry, token string) {
 	e.mu.Lock()
+	defer e.mu.Unlock() // between the look and the end nobody may log in by it
 	if i := e.device(token); i >= 0 {
 		if d := &e.devices[i]; d.last != neverUsed || d.drift != 0 {
 			r.steps[token] = usedStep{step: d.last, drift: d.drift}
 		}
 	}
-	e.mu.Unlock()
 	e.dropDevice(token)
 }
 

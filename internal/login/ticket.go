@@ -2,7 +2,6 @@ package login
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/sha256"
 	"slices"
 	"strings"
@@ -48,60 +47,24 @@ type Ticket struct {
 }
 
 const (
-	// ticketLength is the characters of a ticket: 100 random bits.
+	// ticketLength is the letters of a ticket: 100 random bits.
 	ticketLength = 20
 	ticketGroup  = 5
 	// MaxTicketTries bounds how often a ticket is taken: each time shows a new secret.
 	MaxTicketTries = 3
-	// maxTicketTyped bounds, in bytes, what is read as a ticket at all.
-	maxTicketTyped = 128
 )
 
-// crockford is the alphabet of Douglas Crockford's base 32: no I, L, O or U.
-const crockford = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-
 // NewTicket makes a ticket's text, in groups as it is printed, and its hash.
-func NewTicket() (text string, hash []byte, err error) {
-	b := make([]byte, ticketLength)
-	if _, err := rand.Read(b); err != nil {
-		return "", nil, err
-	}
-	var s strings.Builder
-	for i, c := range b {
-		if i > 0 && i%ticketGroup == 0 {
-			s.WriteByte('-')
-		}
-		s.WriteByte(crockford[c&31]) // 256 is a multiple of 32: no letter is likelier
-	}
-	sum, _ := hashTicket(s.String())
-	return s.String(), sum[:], nil
+func NewTicket() (text string, hash []byte) {
+	text = otp.NewCrockford(ticketLength)
+	sum := sha256.Sum256([]byte(text))
+	return otp.Grouped(text, ticketGroup), sum[:]
 }
 
-// hashTicket hashes a ticket as typed: capitals or not, with or without hyphens and blanks, O for 0, I and L for 1. Ok tells whether it
-// has the form of a ticket; what has not is hashed all the same.
+// hashTicket hashes a ticket as typed. Ok tells whether it has the form of a ticket; what has not is hashed all the same, to what no ticket is.
 func hashTicket(typed string) (sum [sha256.Size]byte, ok bool) {
-	if len(typed) > maxTicketTyped {
-		typed = ""
-	}
-	text := make([]byte, 0, ticketLength)
-	ok = true
-	for i := range len(typed) {
-		c := typed[i]
-		if 'a' <= c && c <= 'z' {
-			c -= 'a' - 'A'
-		}
-		switch c {
-		case '-', ' ', '\t', '\r', '\n':
-			continue
-		case 'O':
-			c = '0'
-		case 'I', 'L':
-			c = '1'
-		}
-		ok = ok && strings.IndexByte(crockford, c) >= 0
-		text = append(text, c)
-	}
-	return sha256.Sum256(text), ok && len(text) == ticketLength
+	text, ok := otp.CleanCrockford(typed, ticketLength)
+	return sha256.Sum256([]byte(text)), ok
 }
 
 // The words of the records.

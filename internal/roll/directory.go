@@ -86,7 +86,6 @@ func Entries(people []login.Person, entries []Entry, f Follow) (rows []Row, note
 		case IsLine(r.FullName, MaxText):
 			r.Has = append(r.Has, FullName)
 		default:
-			r.FullName = ""
 			note("%s: %q is not taken for a full name", e.Name, clip(e.FullName))
 		}
 		switch {
@@ -94,7 +93,6 @@ func Entries(people []login.Person, entries []Entry, f Follow) (rows []Row, note
 		case IsMail(r.Mail):
 			r.Has = append(r.Has, Mail)
 		default:
-			r.Mail = ""
 			note("%s: %q is not taken for a mail address", e.Name, clip(e.Mail))
 		}
 		if !here {

@@ -67,3 +67,52 @@ func TestEntries(t *testing.T) {
 		t.Errorf("leavers %q", left)
 	}
 }
+
+// What a directory says of somebody and cannot be taken is left out and told; the rest of him follows, and most of all that he is barred.
+func TestHostileEntries(t *testing.T) {
+	people := []login.Person{
+		{Name: "alice", Kind: login.Staff, FullName: "Alice", Mail: "alice@example.org", Groups: []string{"vpn"}},
+		{Name: "bob", Kind: login.Staff, FullName: "Bob", Mail: "bob@example.org", Groups: []string{"vpn"}},
+		{Name: "enrol", Kind: login.Staff, Groups: []string{"vpn"}}, // from before the name was taken
+	}
+	entries := []Entry{
+		{Name: "alice", FullName: "Alice\r\nroot", Mail: "alice", Barred: "disabled", Groups: []string{"vpn"}},
+		{Name: "bob", FullName: "Bob \x1b[2J", Mail: "bob@example.org, eve@example.org", Groups: []string{"network"}},
+		{Name: "carol", FullName: "Carol \xff", Mail: "carol@", Groups: []string{"vpn"}},
+		{Name: "dave", FullName: "Dave\u0085", Mail: strings.Repeat("d", MaxMail) + "@example.org", Groups: []string{"vpn"}},
+		{Name: "enrol", Barred: "disabled", Groups: []string{"vpn"}},
+	}
+	follow := Follow{Managed: []string{"network", "vpn"}, Follows: func(login.Person) bool { return true }}
+	rows, notes := Entries(people, entries, follow)
+	p := new(Problems)
+	plan := Make(people, rows, Options{Whole: true}, p)
+	var told []string
+	for _, c := range slices.Concat(plan.Joiners, plan.Movers) {
+		told = append(told, Describe(c.Was, c.Is))
+		if c.Is.FullName != c.Was.FullName || c.Is.Mail != c.Was.Mail {
+			t.Errorf("%+v becomes %+v", c.Was, c.Is)
+		}
+	}
+	want := []string{"carol staff vpn", "dave staff vpn", "alice; disabled no -> yes", "bob; groups vpn -> network", "enrol; disabled no -> yes"}
+	if p.Total != 0 || !slices.Equal(told, want) {
+		t.Errorf("%q, want %q; %+v", told, want, p.List)
+	}
+	for _, e := range entries[:4] {
+		for _, field := range []string{"full name", "mail address"} {
+			if !slices.ContainsFunc(notes, func(n string) bool { return strings.HasPrefix(n, e.Name+": ") && strings.HasSuffix(n, field) }) {
+				t.Errorf("the %s of %s is not among %q", field, e.Name, notes)
+			}
+		}
+	}
+	for _, n := range notes {
+		if !IsLine(n, 1000) {
+			t.Errorf("note %q", n)
+		}
+	}
+	// For somebody new the name is taken.
+	entries[4].Barred = ""
+	rows, notes = Entries(people[:2], entries[4:], follow)
+	if len(rows) != 0 || len(notes) != 1 || notes[0] != `"enrol" cannot be a person's name here` {
+		t.Errorf("%+v, %q", rows, notes)
+	}
+}
