@@ -36,6 +36,7 @@ const (
 	partySSHD    = "sshd -J"
 	partyJump    = "x/crypto jump"
 	partyProxy   = "x/crypto proxy"
+	partyBoth    = "x/crypto jump and proxy"
 	partyGateway = "Sallyport"
 )
 
@@ -58,6 +59,7 @@ const (
 	wayOpaque       = "jump, opaque"
 	wayRecordedJump = "jump, recorded"
 	wayProxy        = "proxy, x/crypto"
+	wayBoth         = "jump that ends SSH, x/crypto"
 	wayProxied      = "proxied, not recorded"
 	wayRecorded     = "proxied, recorded"
 )
@@ -67,7 +69,8 @@ var sshWays = []sshWay{
 	{name: waySSHD, party: partySSHD, by: "sshd", host: "direct", inner: true},
 	{name: wayJump, party: partyJump, by: "xjump", host: "direct", inner: true},
 	{name: wayOpaque, party: partyGateway, by: "gw", host: "plain", inner: true, rival: wayJump},
-	{name: wayRecordedJump, party: partyGateway, by: "gw", host: "taped", inner: true, rival: wayProxy},
+	{name: wayBoth, party: partyBoth, by: "xboth", host: "direct", inner: true},
+	{name: wayRecordedJump, party: partyGateway, by: "gw", host: "taped", inner: true, rival: wayBoth},
 	{name: wayProxy, party: partyProxy, host: "xproxy"},
 	{name: wayProxied, party: partyGateway, host: "gw-plain", rival: wayProxy},
 	{name: wayRecorded, party: partyGateway, host: "gw-taped", rival: wayProxy},

@@ -65,7 +65,7 @@ func (r *sshRig) measureBulk(ctx context.Context) error {
 			}
 		}
 		for _, up := range []bool{true, false} {
-			for _, w := range r.ways(wayDirect, waySSHD, wayProxy, wayOpaque, wayProxied, wayRecordedJump) {
+			for _, w := range r.ways(wayDirect, waySSHD, wayProxy, wayBoth, wayOpaque, wayProxied, wayRecordedJump) {
 				if err := r.bulk(ctx, w, confOneCipher, file, bulkRun{Up: up, SFTP: true, Repeat: repeat + 1, Bytes: int64(size)}); err != nil {
 					return err
 				}

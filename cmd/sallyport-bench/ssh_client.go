@@ -64,6 +64,8 @@ func (r *sshRig) enter(w sshWay, p *sshPerson) (*ssh.Client, error) {
 		return ssh.Dial("tcp", r.address("sshd"), r.clientConfig(r.lodger, key))
 	case partyJump:
 		return ssh.Dial("tcp", r.address("xjump"), r.clientConfig(r.account, key))
+	case partyBoth:
+		return ssh.Dial("tcp", r.address("xboth"), r.clientConfig(r.account, key))
 	case partyProxy:
 		return ssh.Dial("tcp", r.address("xproxy"), r.clientConfig(r.account, key))
 	default:

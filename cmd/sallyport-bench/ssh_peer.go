@@ -14,12 +14,12 @@ import (
 )
 
 // sshPeerWord is the hidden subcommand that runs what the gateway is compared with: the least that golang.org/x/crypto/ssh
-// makes of a jump host, and of a proxy that ends SSH on both sides. Both take its default algorithms and buffers, let in
-// every public key, and do nothing beside.
+// makes of a jump host, of a proxy that ends SSH on both sides, and of both in one, which ends the SSH within the jump, as whoever
+// records a jump must. All take its default algorithms and buffers, let in every public key, and do nothing beside.
 const sshPeerWord = "ssh-peer"
 
-// runSSHPeer serves until it is ended. Args are jump or proxy, a listening address, the file of a host key, and for a proxy
-// the target's address, the account there and the file of a key.
+// runSSHPeer serves until it is ended. Args are jump, proxy or jump-proxy, a listening address, the file of a host key, and for those
+// with a proxy the target's address, the account there and the file of a key.
 func runSSHPeer(ctx context.Context, args []string, stdout io.Writer) error {
 	if len(args) < 3 {
 		return errors.New("want jump or proxy, an address and a host key")
@@ -31,7 +31,7 @@ func runSSHPeer(ctx context.Context, args []string, stdout io.Writer) error {
 	cfg := &ssh.ServerConfig{PublicKeyCallback: func(ssh.ConnMetadata, ssh.PublicKey) (*ssh.Permissions, error) { return nil, nil }}
 	cfg.AddHostKey(host)
 	serve := serveJump
-	if args[0] == "proxy" {
+	if args[0] != "jump" {
 		if len(args) != 6 {
 			return errors.New("a proxy wants a target, an account and a key")
 		}
@@ -41,6 +41,9 @@ func runSSHPeer(ctx context.Context, args []string, stdout io.Writer) error {
 		}
 		to := &ssh.ClientConfig{User: args[4], Auth: []ssh.AuthMethod{ssh.PublicKeys(key)}, HostKeyCallback: ssh.InsecureIgnoreHostKey()}
 		serve = func(chans <-chan ssh.NewChannel) { serveProxy(chans, args[3], to) }
+		if proxy := serve; args[0] == "jump-proxy" {
+			serve = func(chans <-chan ssh.NewChannel) { serveWithin(chans, cfg, proxy) }
+		}
 	}
 	ln, err := net.Listen("tcp", args[1])
 	if err != nil {
@@ -116,6 +119,43 @@ func serveJump(chans <-chan ssh.NewChannel) {
 		}()
 	}
 }
+
+// serveWithin ends the SSH within each direct-tcpip channel, and serves that.
+func serveWithin(chans <-chan ssh.NewChannel, cfg *ssh.ServerConfig, serve func(<-chan ssh.NewChannel)) {
+	for nc := range chans {
+		if nc.ChannelType() != "direct-tcpip" {
+			_ = nc.Reject(ssh.UnknownChannelType, "no")
+			continue
+		}
+		go func() {
+			ch, requests, err := nc.Accept()
+			if err != nil {
+				return
+			}
+			defer ch.Close()
+			go ssh.DiscardRequests(requests)
+			sc, inner, globals, err := ssh.NewServerConn(channelConn{Channel: ch}, cfg)
+			if err != nil {
+				return
+			}
+			defer sc.Close()
+			go ssh.DiscardRequests(globals)
+			serve(inner)
+		}()
+	}
+}
+
+// channelConn is a channel that golang.org/x/crypto/ssh takes for a connection.
+type channelConn struct {
+	ssh.Channel
+	net.Conn // what it asks of a connection beside
+}
+
+func (c channelConn) Read(p []byte) (int, error)  { return c.Channel.Read(p) }
+func (c channelConn) Write(p []byte) (int, error) { return c.Channel.Write(p) }
+func (c channelConn) Close() error                { return c.Channel.Close() }
+func (channelConn) LocalAddr() net.Addr           { return &net.TCPAddr{} }
+func (channelConn) RemoteAddr() net.Addr          { return &net.TCPAddr{} }
 
 // serveProxy relays each session channel to the target.
 func serveProxy(chans <-chan ssh.NewChannel, address string, cfg *ssh.ClientConfig) {

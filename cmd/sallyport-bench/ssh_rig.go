@@ -168,6 +168,11 @@ func (r *sshRig) startPeers(ctx context.Context) error {
 	r.parties[partyJump] = &sshParty{name: partyJump, srv: s}
 	s, err = r.startPeer(ctx, "xproxy", "proxy", r.address("direct"), r.account, filepath.Join(r.dir, "client"))
 	r.parties[partyProxy] = &sshParty{name: partyProxy, srv: s}
+	if err != nil {
+		return err
+	}
+	s, err = r.startPeer(ctx, "xboth", "jump-proxy", r.address("direct"), r.account, filepath.Join(r.dir, "client"))
+	r.parties[partyBoth] = &sshParty{name: partyBoth, srv: s}
 	return err
 }
 
@@ -353,6 +358,10 @@ Host xjump
   User %[1]s
   HostName 127.0.0.1
   Port %[5]d
+Host xboth
+  User %[1]s
+  HostName 127.0.0.1
+  Port %[9]d
 Host sshd
   User %[2]s
   HostName 127.0.0.1
@@ -381,10 +390,10 @@ esac
 
 func (r *sshRig) writeClientConf() error {
 	p := r.ports
-	for _, host := range []string{"xproxy", "xjump", "sshd"} { // with -side they may be missing
+	for _, host := range []string{"xproxy", "xjump", "xboth", "sshd"} { // with -side they may be missing
 		p[host] = max(p[host], 1)
 	}
-	text := fmt.Sprintf(clientConf, r.account, r.lodger, p["direct"], p["xproxy"], p["xjump"], p["sshd"], p["gw"], r.dir)
+	text := fmt.Sprintf(clientConf, r.account, r.lodger, p["direct"], p["xproxy"], p["xjump"], p["sshd"], p["gw"], r.dir, p["xboth"])
 	// A name in the gateway's configuration is no name that anybody resolves.
 	named := strings.Replace(text, "Host direct plain taped\n", "Host plain taped\n  User "+r.account+"\n  HostName %h\n  Port 22\nHost direct\n", 1)
 	return errors.Join(

@@ -204,7 +204,7 @@ const idleFor = 15 * time.Second
 
 // measureIdle measures each way with a party that was just started, since memory once taken is slow to go.
 func (r *sshRig) measureIdle(ctx context.Context) error {
-	for _, w := range r.ways(waySSHD, wayJump, wayProxy, wayOpaque, wayRecordedJump, wayProxied, wayRecorded) {
+	for _, w := range r.ways(waySSHD, wayJump, wayProxy, wayBoth, wayOpaque, wayRecordedJump, wayProxied, wayRecorded) {
 		n := r.idle
 		if w.party == partySSHD {
 			n = min(n, 100)
