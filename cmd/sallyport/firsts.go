@@ -60,6 +60,13 @@ type doors struct {
 	work      sync.WaitGroup // closing what was replaced
 }
 
+// taken is how many bytes checks of passwords have taken, about.
+func (d *doors) taken() uint64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.local.Taken()
+}
+
 // prepared is a change of the doors that can't fail any more.
 type prepared struct {
 	commit func()

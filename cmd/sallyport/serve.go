@@ -9,9 +9,6 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"runtime"
-	"runtime/debug"
-	gometrics "runtime/metrics"
 	"runtime/pprof"
 	"strings"
 	"sync"
@@ -31,77 +28,6 @@ import (
 	"sallyport/radiusd/ledger"
 	"sallyport/sshgw"
 )
-
-// tuneGC sets how much garbage there may be, unless GOGC does. Most of what is in use is people, who stay: with few of
-// them the collector would run all the time for little, and with many its usual share is more memory than need be. A
-// hundred thousand people stay under 80 MiB.
-func (c *cli) tuneGC() {
-	debug.FreeOSMemory() // reading everybody in has left much behind
-	if _, set := c.env("GOGC"); set {
-		return
-	}
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	debug.SetGCPercent(gcPercent(m.HeapAlloc, 0))
-}
-
-// gcPercent is how much garbage there may be, in per cent of what is in use, where so much is made a second, both in bytes. Each
-// password takes megabytes for a moment: where many log in, the collector would run for each of them.
-func gcPercent(inUse, made uint64) int {
-	const (
-		runs        = 8 // of the collector a second, as far as the bounds allow
-		little      = 8 << 20
-		much        = 64 << 20
-		least, most = 30, 800
-	)
-	allowance := min(max(made/runs, little), much)
-	return min(max(int(allowance*100/max(inUse, 1)), least), most)
-}
-
-const (
-	lookAtMemory = time.Second // how often the garbage that may be is measured: sessions come and go
-	rushOver     = 5           // looks without a run of the collector between them
-)
-
-// tendMemory keeps gcPercent, and gives memory back to the system once a rush is over: the collector runs by what was
-// allocated, so that after a rush of logins nothing would give it back for minutes.
-func (c *cli) tendMemory(ctx context.Context) error {
-	const spare = 16 << 20 // bytes that are worth a collection
-	s := []gometrics.Sample{
-		{Name: "/gc/cycles/total:gc-cycles"},
-		{Name: "/gc/heap/live:bytes"},
-		{Name: "/memory/classes/heap/objects:bytes"},
-		{Name: "/memory/classes/heap/unused:bytes"},
-		{Name: "/memory/classes/heap/free:bytes"},
-		{Name: "/gc/heap/allocs:bytes"},
-	}
-	_, fixed := c.env("GOGC")
-	var cycles, made uint64
-	quiet := 0
-	tick := time.NewTicker(lookAtMemory)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-		gometrics.Read(s)
-		now, live, held := s[0].Value.Uint64(), s[1].Value.Uint64(), s[2].Value.Uint64()+s[3].Value.Uint64()+s[4].Value.Uint64()
-		before := made
-		made = s[5].Value.Uint64()
-		if now != cycles { // somebody is at work
-			cycles, quiet = now, 0
-			if !fixed {
-				debug.SetGCPercent(gcPercent(live, made-before))
-			}
-			continue
-		}
-		if quiet++; quiet >= rushOver && held > live+max(spare, live/4) {
-			debug.FreeOSMemory()
-		}
-	}
-}
 
 // drainFor is how long a stop waits for SSH sessions to end by themselves.
 const drainFor = 5 * time.Second
@@ -367,7 +293,7 @@ func (g *gateway) run(ctx context.Context, o serveOptions) error {
 	work.Go(func() error { return g.publisher.Run(workCtx) })
 	work.Go(func() error { return g.tendRetention(workCtx) })
 	if o.notify {
-		work.Go(func() error { return g.cli.tendMemory(workCtx) })
+		work.Go(func() error { return g.cli.tendMemory(workCtx, g.doors.taken) })
 	}
 
 	for _, what := range g.deadRules() {

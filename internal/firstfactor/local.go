@@ -11,6 +11,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/alexedwards/argon2id"
 
@@ -83,6 +84,8 @@ type Local struct {
 	passwords Passwords
 	turns     *turns
 	decoy     string // hash of a password that nobody knows, at the present cost
+	each      uint64 // bytes that one check takes
+	taken     atomic.Uint64
 }
 
 // NewLocal computes one decoy hash, to be compared with for strangers.
@@ -95,8 +98,11 @@ func NewLocal(passwords Passwords, c Cost) (*Local, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Local{passwords: passwords, turns: newTurns(c.AtOnce, c.Queue), decoy: decoy}, nil
+	return &Local{passwords: passwords, turns: newTurns(c.AtOnce, c.Queue), decoy: decoy, each: uint64(c.MemoryKiB) << 10}, nil
 }
+
+// Taken is how many bytes of memory the checks so far have taken and left, about: what the garbage collector has to do with them.
+func (l *Local) Taken() uint64 { return l.taken.Load() }
 
 // Method is the word for the records.
 func (*Local) Method() string { return "password" }
@@ -125,6 +131,7 @@ func (l *Local) check(ctx context.Context, person string, password login.Secret,
 	}
 	match, err := func() (bool, error) {
 		defer l.turns.give()
+		l.taken.Add(l.each)
 		return argon2id.ComparePasswordAndHash(password.Reveal(), hash)
 	}()
 	switch {

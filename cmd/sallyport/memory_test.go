@@ -1,0 +1,25 @@
+package main
+
+import "testing"
+
+func TestGCPercent(t *testing.T) {
+	const mib = 1 << 20
+	for _, c := range []struct {
+		inUse, made uint64
+		most        int // bytes of garbage, in MiB
+	}{
+		{4 * mib, 0, 8},
+		{8 * mib, 80 * mib, 10},
+		{8 * mib, 480 * mib, 40}, // up to 48 MiB in all
+		{4 * mib, 1 << 40, 32},   // nor over eight times what is in use
+		{44 * mib, 480 * mib, 13},
+		{45 * mib, 0, 13},
+		{200 * mib, 480 * mib, 60},
+		{0, 0, 0},
+	} {
+		p := gcPercent(c.inUse, c.made)
+		if got := int(c.inUse/mib) * p / 100; got != c.most && got != c.most-1 {
+			t.Errorf("%d MiB in use, %d made: %d %%, which is %d MiB, want %d", c.inUse/mib, c.made/mib, p, got, c.most)
+		}
+	}
+}
