@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"sync"
@@ -338,6 +339,11 @@ func TestEraseBesideReaders(t *testing.T) {
 			}
 		})
 	}
+	wg.Go(func() {
+		for ctx.Err() == nil {
+			a.exported(t, a.log.Export)
+		}
+	})
 	for h := 10; h <= 150; h += 10 {
 		if _, err := a.log.Erase(t.Context(), a.erasure(a.first.Add(time.Duration(h)*time.Hour))); err != nil {
 			t.Error(err)
@@ -350,6 +356,49 @@ func TestEraseBesideReaders(t *testing.T) {
 	}
 	closeLog(t, a.log)
 }
+
+// exported verifies an export, of whose erased records others must tell.
+func (a *aging) exported(t testing.TB, export func(io.Writer) error) Report {
+	t.Helper()
+	var b bytes.Buffer
+	err := export(&b)
+	r := Report{}
+	if err == nil {
+		r, err = VerifyExport(&b, a.o.Verifier, nil)
+	}
+	if err != nil || len(r.UncoveredErased) > 0 {
+		t.Errorf("an export: uncovered %v, %v", r.UncoveredErased, err)
+	}
+	return r
+}
+
+// TestEraseWithinExport: a reader who takes an export slowly neither holds up an erasure, nor finds records erased of which none tells.
+func TestEraseWithinExport(t *testing.T) {
+	a := newAging(t, newKeys(t, "log"), 400)
+	a.snapshots(t)
+	erased := uint64(0)
+	r := a.exported(t, func(w io.Writer) error {
+		return a.log.Export(writerFunc(func(p []byte) (int, error) {
+			if erased == 0 {
+				did, err := a.log.Erase(t.Context(), a.erasure(a.first.Add(350*time.Hour)))
+				if err != nil {
+					t.Fatal(err)
+				}
+				erased = did.Erased
+			}
+			return w.Write(p)
+		}))
+	})
+	if erased != 350 || r.Erased == 0 || r.Erased >= erased || r.Erasures == 0 {
+		t.Errorf("%d were erased, and the export has %+v", erased, r)
+	}
+	a.check(t)
+	closeLog(t, a.log)
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
 // FuzzErasure: whatever the details say, it is refused, or the ranges lie before the record and are as many as it says.
 func FuzzErasure(f *testing.F) {
