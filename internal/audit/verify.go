@@ -414,13 +414,22 @@ func (c *checker) dir(j *journal.Journal, signed []stored, w *witnessed) error {
 	}
 	err := c.each(true, func(emit func([]byte) error) error {
 		next := uint64(0)
-		return j.Scan(0, func(index uint64, _ journal.Position, payload []byte) error {
-			if index != next {
-				return badRecord(next, "in its place is entry %d", index)
+		for again := true; again; {
+			again = false
+			err := j.Scan(next, func(index uint64, _ journal.Position, payload []byte) error {
+				if index != next {
+					return badRecord(next, "in its place is entry %d", index)
+				}
+				next++
+				// The record that tells of it was there before, and may stand in a segment that this pass does not know of.
+				again = again || len(payload) > 0 && payload[0] == typeErased
+				return emit(payload)
+			})
+			if err != nil {
+				return err
 			}
-			next++
-			return emit(payload)
-		})
+		}
+		return nil
 	}, func(it *item) error {
 		if err := c.take(it); err != nil {
 			return err
