@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -242,7 +243,8 @@ func retainWithin(t *testing.T, a *app, fed bool) {
 func TestRetentionDoubtsTheClock(t *testing.T) {
 	past(t).app(func(a *app, _ *config.Config) {
 		record := func(context.Context, string, audit.Result, string, ...audit.Detail) error { return nil }
-		g := &gateway{app: a, since: time.Now(), clock: newClockWatch(record)}
+		a.clock = newClockWatch(record)
+		g := &gateway{app: a, since: time.Now()}
 		if _, err := g.retainNow(t.Context()); err == nil || !strings.Contains(err.Error(), "for 499 days") {
 			t.Errorf("after a long silence: %v", err)
 		}
@@ -254,9 +256,41 @@ func TestRetentionDoubtsTheClock(t *testing.T) {
 		if _, err := g.retainNow(t.Context()); err == nil || !strings.Contains(err.Error(), "it was set") {
 			t.Errorf("after a step: %v", err)
 		}
+		if hint := retainHint(errClock); !strings.Contains(hint, "status") || strings.Contains(retainHint(audit.ErrNoSnapshot), "status") {
+			t.Error("the hint does not tell of the clock, or always does")
+		}
 		g.clock.steps = 0
 		if out, err := g.retainNow(t.Context()); err != nil || out.Erased.Erased != 22 {
 			t.Errorf("%+v, %v", out, err)
+		}
+	})
+}
+
+// Who has the retention run vouches for the clock as it is, and for nothing that comes.
+func TestRetentionVouchedFor(t *testing.T) {
+	past(t).app(func(a *app, _ *config.Config) {
+		a.clock = newClockWatch(nil)
+		a.clock.steps = 2
+		g := &gateway{app: a, since: time.Now()}
+		ask := func(in admin.RetainIn, want uint64) {
+			t.Helper()
+			var out admin.Retained
+			ctx := admin.WithActor(t.Context(), admin.Actor{Name: "root", Road: "cli"})
+			if err := a.admin.Call(ctx, "audit.retain", in, &out); err != nil || out.Erased.Erased != want {
+				t.Fatalf("%+v, %v", out, err)
+			}
+		}
+		ask(admin.RetainIn{DryRun: true}, 22)
+		if _, err := g.retainNow(t.Context()); !errors.Is(err, errClock) {
+			t.Errorf("after a dry run: %v", err)
+		}
+		ask(admin.RetainIn{}, 22)
+		if _, err := g.retainNow(t.Context()); err != nil {
+			t.Errorf("after an operator had it run: %v", err)
+		}
+		a.clock.steps++
+		if _, err := g.retainNow(t.Context()); !errors.Is(err, errClock) {
+			t.Errorf("after one more step: %v", err)
 		}
 	})
 }
