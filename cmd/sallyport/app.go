@@ -117,6 +117,7 @@ type app struct {
 
 	killSSH func(id, why string) bool // set by who serves SSH, before it does
 	serving *radiusd.Server           // set by who serves RADIUS, before it does; nil: nobody does
+	clock   *clockWatch               // set by who serves, before it does; nil: nobody does
 
 	syncing sync.Mutex // held while people follow a directory
 
@@ -125,6 +126,7 @@ type app struct {
 	system map[string]login.System // guarded by mu
 
 	retaining sync.Mutex // one run of the retention at a time
+	trusted   trusted    // guarded by mu
 
 	unlock func() error
 }
@@ -207,7 +209,7 @@ func openApp(ctx context.Context, cfg *config.Config, logger *slog.Logger, now f
 			return firstfactor.Hash(s, cost)
 		},
 		Seal:   func(change []byte) []byte { return a.ring.Seal(changePurpose, "", change) },
-		Retain: a.retain,
+		Retain: a.retainAsked,
 		System: a.findSystem, End: a.endSession, Change: a.change, Firsts: a.firsts,
 		Operator: a.operator, IsAdmin: a.isAdmin, FourEyes: a.fourEyes, Examine: a.examine, Directory: a.directoryGroups, Targets: targets{a}, Alerts: a.alerts, People: a.peopleRules,
 	})

@@ -250,12 +250,12 @@ func (c *cli) printSignatures(all []witnessSignature) error {
 
 // verifyProof verifies the proof of one record, and prints the record.
 func (c *cli) verifyProof(file []byte, v note.Verifier, with audit.Witnessed) error {
+	if len(with.Kept) > 0 {
+		return usagef("--checkpoint goes with an export or a live log: a proof has its own")
+	}
 	p, err := audit.VerifyProof(file, v, with.Witnesses...)
 	if err == nil {
 		err = missingWitness(p.Checkpoint, with.Witnesses)
-	}
-	if err == nil && len(with.Kept) > 0 {
-		return usagef("--checkpoint goes with an export or a live log: a proof has its own")
 	}
 	if err != nil {
 		return c.notVerified(err)

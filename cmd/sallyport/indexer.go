@@ -54,6 +54,17 @@ func (f *feed) take(batch []store.Entry, next uint64, most int) []store.Entry {
 	return batch
 }
 
+// forget drops records below next, which stand anew in the journal.
+func (f *feed) forget(next uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for i := range f.ring {
+		if f.set[i] && f.ring[i].Seq < next {
+			f.ring[i], f.set[i] = store.Entry{}, false
+		}
+	}
+}
+
 func entryOf(rec *audit.Record, pos journal.Position) store.Entry {
 	return store.Entry{
 		Seq: rec.Seq, Segment: pos.Segment, Offset: pos.Offset, Time: rec.Time, Event: rec.Event, Result: string(rec.Result),
@@ -77,6 +88,9 @@ type indexer struct {
 	slog  *slog.Logger
 	next  atomic.Uint64 // first record that is not indexed
 	batch []store.Entry // of follow alone
+
+	mu    sync.Mutex // held while a batch goes into the index
+	stale uint64     // guarded by mu: records below it may stand anew since the reading of the batch in hand began
 
 	stop context.CancelFunc
 	done chan struct{}
@@ -135,6 +149,18 @@ var errEnough = errors.New("enough")
 
 // add indexes a batch, and tells whether another may follow at once.
 func (x *indexer) add(ctx context.Context) (more bool, err error) {
+	if more, err = x.read(ctx); err != nil || len(x.batch) == 0 {
+		return false, err
+	}
+	fresh, err := x.put(ctx)
+	return more || !fresh, err
+}
+
+// read takes the next batch in hand, and tells whether it is full.
+func (x *indexer) read(ctx context.Context) (more bool, err error) {
+	x.mu.Lock()
+	x.stale = 0
+	x.mu.Unlock()
 	next := x.next.Load()
 	x.batch = x.feed.take(x.batch[:0], next, indexBatch)
 	more = len(x.batch) == indexBatch
@@ -149,14 +175,22 @@ func (x *indexer) add(ctx context.Context) (more bool, err error) {
 			return false, err
 		}
 	}
-	if len(x.batch) == 0 {
+	return more, nil
+}
+
+// put adds the batch in hand to the index, unless some of it has been rewritten since it was read.
+func (x *indexer) put(ctx context.Context) (fresh bool, err error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	first := x.batch[0].Seq
+	if first < x.stale {
 		return false, nil
 	}
 	if err := x.index.Add(ctx, x.batch); err != nil {
-		return false, err
+		return true, err
 	}
-	x.next.Store(next + uint64(len(x.batch)))
-	return more, nil
+	x.next.Store(first + uint64(len(x.batch)))
+	return true, nil
 }
 
 // takeRewritten takes in what was rewritten of the journal while a crash, or a power cut, kept it from the index.
@@ -176,8 +210,13 @@ func (x *indexer) takeRewritten(ctx context.Context) error {
 	return nil
 }
 
-// take takes a segment in that was rewritten.
+// take takes a segment in that was rewritten. What of it is not indexed yet is read, or read again, as it is now: the feed forgets
+// it first, then the batch in hand becomes stale.
 func (x *indexer) take(ctx context.Context, segment journal.Finished) error {
+	x.feed.forget(segment.Next)
+	x.mu.Lock()
+	x.stale = max(x.stale, segment.Next)
+	x.mu.Unlock()
 	return x.index.Take(ctx, segment.First, segment.Size, func(put func(store.Entry) error) error {
 		err := x.log.ScanAll(segment.First, func(seq uint64, rec *audit.Record, pos journal.Position) error {
 			if seq >= segment.Next {

@@ -15,8 +15,6 @@ import (
 	"strconv"
 	"time"
 
-	"golang.org/x/mod/sumdb/note"
-
 	"sallyport/internal/admin"
 	"sallyport/internal/audit"
 	"sallyport/internal/login"
@@ -145,18 +143,11 @@ func (a *app) standings(ctx context.Context) []report.Standing {
 // verifyForReport looks whether the records are those that the newest checkpoint signs. In full it checks as `audit verify` does, which
 // takes many times as long.
 func (a *app) verifyForReport(ctx context.Context, full bool) report.Integrity {
-	r, err := a.log.Recount(ctx, runtime.GOMAXPROCS(0))
-	more := ""
-	if full && err == nil {
-		var v note.Verifier
-		if v, err = readVerifier(a.paths.auditPublic); err == nil {
-			r, err = audit.VerifyDir(a.paths.journal, a.paths.checkpoint, v, nil)
-		}
-		if err == nil && len(r.UncoveredErased) > 0 {
-			err = fmt.Errorf("record %d is erased, and no record tells of it%s", r.UncoveredErased[0].First, rangesText(r.UncoveredErased))
-		}
-		more = " The form of each was checked too, that no code was accepted twice, and that records tell of every erasure."
+	look, more := a.recount, ""
+	if full {
+		look, more = a.verifyInFull, " The form of each was checked too, that no code was accepted twice, and that records tell of every erasure."
 	}
+	r, err := look(ctx)
 	if err != nil {
 		return report.Integrity{Done: true, Text: "NOT SOUND, or not to be read: " + err.Error()}
 	}
@@ -165,6 +156,25 @@ func (a *app) verifyForReport(ctx context.Context, full bool) report.Integrity {
 		Text: fmt.Sprintf("Verified: records 0 to %d are those that the newest checkpoint signs (root %s); %d of them are erased. Since they were signed, not one was altered, removed, added or moved.%s",
 			max(r.Size, 1)-1, r.Root, r.Erased, more),
 	}
+}
+
+func (a *app) recount(ctx context.Context) (audit.Report, error) {
+	return a.log.Recount(ctx, runtime.GOMAXPROCS(0))
+}
+
+func (a *app) verifyInFull(context.Context) (r audit.Report, err error) {
+	v, err := readVerifier(a.paths.auditPublic)
+	if err != nil {
+		return r, err
+	}
+	if _, err := a.log.Checkpoint(); err != nil { // so that it signs the newest records too
+		return r, err
+	}
+	r, err = audit.VerifyDir(a.paths.journal, a.paths.checkpoint, v, nil)
+	if err == nil && len(r.UncoveredErased) > 0 {
+		err = fmt.Errorf("record %d is erased, and no record tells of it%s", r.UncoveredErased[0].First, rangesText(r.UncoveredErased))
+	}
+	return r, err
 }
 
 // reportMake makes a report, keeps it, and records that.

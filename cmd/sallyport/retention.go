@@ -25,7 +25,28 @@ const (
 	retainGap = 31 * 24 * time.Hour
 )
 
-// retain removes recordings and erases records that are past their time. It is the verb audit.retain.
+// trusted is what the last operator who had the retention run vouched for: what is past its time by this clock is.
+type trusted struct {
+	gap   bool // before this start nothing was recorded for long
+	steps int  // how often the clock had been set since
+}
+
+// retainAsked is the verb audit.retain.
+func (a *app) retainAsked(ctx context.Context, dry bool) (admin.Retained, error) {
+	seen := trusted{gap: true}
+	if a.clock != nil { // now: for a step while it runs nobody vouches
+		_, seen.steps = a.clock.standing()
+	}
+	out, err := a.retain(ctx, dry)
+	if err == nil && !dry {
+		a.mu.Lock()
+		a.trusted = seen
+		a.mu.Unlock()
+	}
+	return out, err
+}
+
+// retain removes recordings and erases records that are past their time.
 func (a *app) retain(ctx context.Context, dry bool) (out admin.Retained, err error) {
 	a.retaining.Lock()
 	defer a.retaining.Unlock()
@@ -170,7 +191,7 @@ func (g *gateway) tendRetention(ctx context.Context) error {
 		case err != nil && ctx.Err() != nil:
 			return nil
 		case err != nil:
-			g.slog.Error("what is past its time was not erased", "error", err, "hint", "`sallyport audit retain` erases it by hand")
+			g.slog.Error("what is past its time was not erased", "error", err, "hint", retainHint(err))
 			_ = g.admin.Record(ctx, "audit.retain", audit.Error, "failed", audit.Detail{Key: "error", Value: err.Error()}) // the log is the trouble, or tells
 		case out.Erased.Erased > 0 || out.Recordings.Removed > 0:
 			g.slog.Info("what was past its time was erased", "records", out.Erased.Erased, "recordings", out.Recordings.Removed, "held", out.Held)
@@ -181,10 +202,23 @@ func (g *gateway) tendRetention(ctx context.Context) error {
 // errClock is why nothing is erased without being asked to.
 var errClock = errors.New("the clock cannot be trusted with what is past its time")
 
-// retainNow refuses where the clock may be wrong: what it takes for old would be gone for good.
+func retainHint(err error) string {
+	if errors.Is(err, errClock) {
+		return "check the clock (`sallyport status`), then `sallyport audit retain --dry-run`; once `sallyport audit retain` was run, it goes by itself again"
+	}
+	return "`sallyport audit retain` erases it by hand"
+}
+
+// retainNow refuses where the clock may be wrong, and nobody has vouched for it: what it takes for old would be gone for good.
 func (g *gateway) retainNow(ctx context.Context) (admin.Retained, error) {
-	if _, steps := g.clock.standing(); steps > 0 {
+	g.mu.Lock()
+	trust := g.trusted
+	g.mu.Unlock()
+	if _, steps := g.clock.standing(); steps > trust.steps {
 		return admin.Retained{}, fmt.Errorf("%w: it was set since the start", errClock)
+	}
+	if trust.gap {
+		return g.retain(ctx, false)
 	}
 	before := time.Time{}
 	err := g.index.Find(ctx, audit.Filter{Until: g.since, Limit: 1}, func(rec *audit.Record) error { before = rec.Time; return nil })

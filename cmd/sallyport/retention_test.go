@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -14,8 +15,10 @@ import (
 	"sallyport/internal/admin"
 	"sallyport/internal/audit"
 	"sallyport/internal/config"
+	"sallyport/internal/journal"
 	"sallyport/internal/login"
 	"sallyport/internal/recording"
+	"sallyport/internal/store"
 )
 
 // past is a gateway that had this to record 500 days ago: for alice and bob ten logins each and a recorded session.
@@ -189,33 +192,105 @@ func TestRetentionIndexBehind(t *testing.T) {
 	}
 }
 
+// A batch that was read before its records were erased does not bring into the index what they said.
+func TestRetentionBesideIndexing(t *testing.T) {
+	for _, from := range []string{"journal", "feed"} {
+		t.Run(from, func(t *testing.T) {
+			past(t).app(func(a *app, _ *config.Config) { retainWithin(t, a, from == "feed") })
+		})
+	}
+}
+
+// retainWithin erases between a batch's reading and its adding.
+func retainWithin(t *testing.T, a *app, fed bool) {
+	if err := a.index.close(); err != nil {
+		t.Fatal(err)
+	}
+	index, err := store.OpenIndex(t.Context(), filepath.Join(t.TempDir(), "records.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := &indexer{log: a.log, index: index, feed: newFeed(), stop: func() {}, done: make(chan struct{})}
+	close(x.done)
+	a.index = x
+	if fed {
+		err := a.log.Scan(0, func(rec *audit.Record, pos journal.Position) error { x.feed.put(rec, pos); return nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := x.read(t.Context()); err != nil || x.batch[1].Person != "bob" {
+		t.Fatal(err)
+	}
+	if out, err := a.retain(t.Context(), false); err != nil || out.Erased.Erased != 22 {
+		t.Fatalf("%+v, %v", out, err)
+	}
+	if fresh, err := x.put(t.Context()); err != nil || fresh {
+		t.Errorf("what was erased is in the index: %v", err)
+	}
+	for x.lag() > 0 {
+		if _, err := x.add(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	hits, err := index.Search(t.Context(), store.Query{Person: "bob", Event: "login"})
+	if err != nil || len(hits) > 0 {
+		t.Errorf("%d hits of what was erased, %v", len(hits), err)
+	}
+}
+
 // A gateway whose clock was set, or that was silent for long, erases nothing by itself.
 func TestRetentionDoubtsTheClock(t *testing.T) {
-	r := past(t)
-	cfg, err := config.Load(r.config, r.env)
-	if err != nil {
-		t.Fatal(err)
-	}
-	a, err := openApp(t.Context(), cfg, slog.New(slog.DiscardHandler), time.Now)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer a.close()
-	record := func(context.Context, string, audit.Result, string, ...audit.Detail) error { return nil }
-	g := &gateway{app: a, since: time.Now(), clock: newClockWatch(record)}
-	if _, err := g.retainNow(t.Context()); err == nil || !strings.Contains(err.Error(), "for 499 days") {
-		t.Errorf("after a long silence: %v", err)
-	}
-	if err := a.admin.Record(t.Context(), "test", audit.Info, "ok"); err != nil {
-		t.Fatal(err)
-	}
-	g.since = time.Now()
-	g.clock.steps = 1
-	if _, err := g.retainNow(t.Context()); err == nil || !strings.Contains(err.Error(), "it was set") {
-		t.Errorf("after a step: %v", err)
-	}
-	g.clock.steps = 0
-	if out, err := g.retainNow(t.Context()); err != nil || out.Erased.Erased != 22 {
-		t.Errorf("%+v, %v", out, err)
-	}
+	past(t).app(func(a *app, _ *config.Config) {
+		record := func(context.Context, string, audit.Result, string, ...audit.Detail) error { return nil }
+		a.clock = newClockWatch(record)
+		g := &gateway{app: a, since: time.Now()}
+		if _, err := g.retainNow(t.Context()); err == nil || !strings.Contains(err.Error(), "for 499 days") {
+			t.Errorf("after a long silence: %v", err)
+		}
+		if err := a.admin.Record(t.Context(), "test", audit.Info, "ok"); err != nil {
+			t.Fatal(err)
+		}
+		g.since = time.Now()
+		g.clock.steps = 1
+		if _, err := g.retainNow(t.Context()); err == nil || !strings.Contains(err.Error(), "it was set") {
+			t.Errorf("after a step: %v", err)
+		}
+		if hint := retainHint(errClock); !strings.Contains(hint, "status") || strings.Contains(retainHint(audit.ErrNoSnapshot), "status") {
+			t.Error("the hint does not tell of the clock, or always does")
+		}
+		g.clock.steps = 0
+		if out, err := g.retainNow(t.Context()); err != nil || out.Erased.Erased != 22 {
+			t.Errorf("%+v, %v", out, err)
+		}
+	})
+}
+
+// Who has the retention run vouches for the clock as it is, and for nothing that comes.
+func TestRetentionVouchedFor(t *testing.T) {
+	past(t).app(func(a *app, _ *config.Config) {
+		a.clock = newClockWatch(nil)
+		a.clock.steps = 2
+		g := &gateway{app: a, since: time.Now()}
+		ask := func(in admin.RetainIn, want uint64) {
+			t.Helper()
+			var out admin.Retained
+			ctx := admin.WithActor(t.Context(), admin.Actor{Name: "root", Road: "cli"})
+			if err := a.admin.Call(ctx, "audit.retain", in, &out); err != nil || out.Erased.Erased != want {
+				t.Fatalf("%+v, %v", out, err)
+			}
+		}
+		ask(admin.RetainIn{DryRun: true}, 22)
+		if _, err := g.retainNow(t.Context()); !errors.Is(err, errClock) {
+			t.Errorf("after a dry run: %v", err)
+		}
+		ask(admin.RetainIn{}, 22)
+		if _, err := g.retainNow(t.Context()); err != nil {
+			t.Errorf("after an operator had it run: %v", err)
+		}
+		a.clock.steps++
+		if _, err := g.retainNow(t.Context()); !errors.Is(err, errClock) {
+			t.Errorf("after one more step: %v", err)
+		}
+	})
 }

@@ -135,7 +135,6 @@ type gateway struct {
 	publisher *witness.Publisher
 	published []func(checkpoint string) // set before run: each gets every checkpoint that is published, with the witnesses' signatures
 
-	clock  *clockWatch
 	before predecessor
 	stop   context.CancelFunc // ends the work
 

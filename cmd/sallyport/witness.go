@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -125,7 +126,7 @@ func (c *cli) witnessAddLog() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "add-log DIR KEYFILE", Short: "Let a witness know a log, by its public key", Args: cobra.ExactArgs(2),
 		Long: `Adds the log whose public key is in KEYFILE (sallyport audit public-key writes it) to the list, and begins its state: nothing
-signed yet. A witness that runs takes the list anew at SIGHUP.`,
+signed yet. A second key of a log that is listed goes with the state that the log has. A witness that runs takes the list anew at SIGHUP.`,
 		Example: "  sallyport witness add-log /var/lib/sallyport-witness gw1.pub && systemctl reload sallyport-witness",
 		RunE: func(_ *cobra.Command, args []string) error {
 			p := witnessLayout(args[0])
@@ -175,27 +176,18 @@ func (c *cli) addLog(p witnessPaths, signer *witness.Signer, origin string, v no
 	if _, err := witness.ParseLogs(string(text)); err != nil {
 		return err
 	}
-	// The state first: a log that is listed without one keeps the witness from starting.
-	if err := witness.Begin(p.state, origin, signer); err != nil {
+	if slices.ContainsFunc(logs, func(l witness.Log) bool { return l.Origin == origin }) {
+		if err := witness.Begun(p.state, origin, signer); err != nil {
+			return hintf("the log is listed, so it had one: put it back, or retire this witness's key, which could sign a second history", "%w", err)
+		}
+	} else if err := witness.Begin(p.state, origin, signer); err != nil { // before it is listed: without one the witness does not start
 		return err
 	}
-	if err := replaceText(p.logs, text); err != nil {
+	if err := witness.WriteLogs(p.logs, string(text)); err != nil {
 		return err
 	}
 	fmt.Fprintf(c.stderr, "log %s is known; a witness that runs takes it at SIGHUP\n", printable(origin))
 	return nil
-}
-
-// replaceText writes beside the file and renames.
-func replaceText(path string, text []byte) error {
-	tmp := path + ".tmp"
-	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if err := writeNew(tmp, text, 0o644); err != nil {
-		return err
-	}
-	return os.Rename(tmp, path)
 }
 
 // witnessFlags are what a witness serves with.

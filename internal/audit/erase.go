@@ -48,8 +48,6 @@ type Erasure struct {
 	Announce func(details []Detail) error
 	// Rewritten is called when a segment stands anew, with its entries that were erased or have another place. May be nil.
 	Rewritten func(ctx context.Context, segment journal.Finished) error
-	// Progress, if not nil, is called now and then with the number of records seen.
-	Progress func(n uint64)
 }
 
 // Erased says what an erasure did, or would do.
@@ -76,6 +74,7 @@ func (l *Log) Erase(ctx context.Context, o Erasure) (Erased, error) {
 	if !o.Before.Before(l.o.Now()) {
 		return sum, fmt.Errorf("erasing records from before %s: that is not in the past", o.Before.UTC().Format(time.RFC3339))
 	}
+	var snapshots []uint64
 	for at := uint64(0); ; {
 		seg, ok := l.segmentAt(at)
 		if !ok {
@@ -96,7 +95,12 @@ func (l *Log) Erase(ctx context.Context, o Erasure) (Erased, error) {
 					return sum, fmt.Errorf("erasing records: the segment of record %d was not finished", at)
 				}
 			}
-			saved, err := l.eraseIn(ctx, seg.Finished, plan.ranges, &o)
+			if snapshots == nil { // once is enough: later ones lie further behind
+				if snapshots, err = l.journal.Snapshots(); err != nil {
+					return sum, fmt.Errorf("erasing records: %w", err)
+				}
+			}
+			saved, err := l.eraseIn(ctx, seg.Finished, snapshots, plan.ranges, &o)
 			sum.Bytes += saved
 			if err != nil {
 				return sum, fmt.Errorf("erasing records %d to %d: %w", plan.ranges[0].First, plan.ranges[len(plan.ranges)-1].Last, err)
@@ -148,17 +152,8 @@ func (l *Log) planErasure(ctx context.Context, seg part, o *Erasure) (p erasureP
 		if index >= seg.Next {
 			return errStop
 		}
-		if index%progressEvery == 0 {
-			if o.Progress != nil {
-				o.Progress(index)
-			}
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-		}
-		if len(payload) > 0 && payload[0] == typeErased {
-			p.earlier++
-			return nil
+		if index%progressEvery == 0 && ctx.Err() != nil {
+			return ctx.Err()
 		}
 		rec, err := readRecord(&parser, index, payload)
 		switch {
@@ -198,11 +193,7 @@ func AppendRange(all []Range, r Range, most int) []Range {
 }
 
 // eraseIn erases ranges of one segment, all of which it holds.
-func (l *Log) eraseIn(ctx context.Context, seg journal.Finished, ranges []Range, o *Erasure) (saved int64, err error) {
-	snapshots, err := l.journal.Snapshots()
-	if err != nil {
-		return 0, err
-	}
+func (l *Log) eraseIn(ctx context.Context, seg journal.Finished, snapshots []uint64, ranges []Range, o *Erasure) (saved int64, err error) {
 	if last := ranges[len(ranges)-1].Last; len(snapshots) < 2 || snapshots[0] <= last {
 		return 0, fmt.Errorf("%w: there are %d, the oldest at record %d", ErrNoSnapshot, len(snapshots), slices.Min(append(snapshots, l.journal.Next())))
 	}

@@ -5,6 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -26,10 +29,11 @@ type aging struct {
 
 func newAging(t testing.TB, k keys, n int) *aging {
 	a := &aging{fixture: newFixture(t, k), first: time.Date(2025, 1, 1, 0, 0, 0, 0, time.UTC)}
+	a.o.Journal.Sync = func(*os.File) error { return nil }
 	a.now = a.first
 	a.clock.Store(a.now.UnixNano())
 	a.o.Now = func() time.Time { return time.Unix(0, a.clock.Load()).UTC() }
-	a.o.Journal.SegmentBytes = 4000
+	a.o.Journal.SegmentBytes = int64(max(4000, 10*n))
 	a.log = a.open(t)
 	a.append(t, n)
 	return a
@@ -338,6 +342,18 @@ func TestEraseBesideReaders(t *testing.T) {
 			}
 		})
 	}
+	wg.Go(func() {
+		for ctx.Err() == nil {
+			a.exported(t, a.log.Export)
+		}
+	})
+	wg.Go(func() {
+		for ctx.Err() == nil {
+			if r, err := a.verify(); err != nil || len(r.UncoveredErased) > 0 {
+				t.Errorf("verification of the folder: uncovered %v, %v", r.UncoveredErased, err)
+			}
+		}
+	})
 	for h := 10; h <= 150; h += 10 {
 		if _, err := a.log.Erase(t.Context(), a.erasure(a.first.Add(time.Duration(h)*time.Hour))); err != nil {
 			t.Error(err)
@@ -350,6 +366,71 @@ func TestEraseBesideReaders(t *testing.T) {
 	}
 	closeLog(t, a.log)
 }
+
+// exported verifies an export, of whose erased records others must tell.
+func (a *aging) exported(t testing.TB, export func(io.Writer) error) Report {
+	t.Helper()
+	var b bytes.Buffer
+	err := export(&b)
+	r := Report{}
+	if err == nil {
+		r, err = VerifyExport(&b, a.o.Verifier, nil)
+	}
+	if err != nil || len(r.UncoveredErased) > 0 {
+		t.Errorf("an export: uncovered %v, %v", r.UncoveredErased, err)
+	}
+	return r
+}
+
+// TestEraseWithinExport: a reader who takes an export slowly neither holds up an erasure, nor finds records erased of which none tells.
+func TestEraseWithinExport(t *testing.T) {
+	a := newAging(t, newKeys(t, "log"), 400)
+	a.snapshots(t)
+	erased := uint64(0)
+	r := a.exported(t, func(w io.Writer) error {
+		return a.log.Export(writerFunc(func(p []byte) (int, error) {
+			if erased == 0 {
+				did, err := a.log.Erase(t.Context(), a.erasure(a.first.Add(350*time.Hour)))
+				if err != nil {
+					t.Fatal(err)
+				}
+				erased = did.Erased
+			}
+			return w.Write(p)
+		}))
+	})
+	if erased != 350 || r.Erased == 0 || r.Erased >= erased || r.Erasures == 0 {
+		t.Errorf("%d were erased, and the export has %+v", erased, r)
+	}
+	a.check(t)
+	closeLog(t, a.log)
+}
+
+// TestEraseWithinVerify: nor does a verification of the folder, however many segments are begun meanwhile.
+func TestEraseWithinVerify(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(2)) // for each, some records are read ahead
+	a := newAging(t, newKeys(t, "log"), 2*progressEvery)
+	a.snapshots(t)
+	erased := uint64(0)
+	r, err := VerifyDir(a.o.Dir, a.o.CheckpointFile, a.o.Verifier, func(uint64) {
+		if erased > 0 {
+			return
+		}
+		did, err := a.log.Erase(t.Context(), a.erasure(a.first.Add((2*progressEvery-1)*time.Hour)))
+		if err != nil {
+			t.Error(err)
+		}
+		erased = did.Erased
+	})
+	if err != nil || len(r.UncoveredErased) > 0 || r.Erased == 0 || r.Erased >= erased {
+		t.Errorf("%d were erased: %+v, %v", erased, r, err)
+	}
+	closeLog(t, a.log)
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
 // FuzzErasure: whatever the details say, it is refused, or the ranges lie before the record and are as many as it says.
 func FuzzErasure(f *testing.F) {

@@ -32,18 +32,12 @@ var errStop = errors.New("stop")
 
 // Export writes the log as it is now, with a checkpoint of just these records as its last line. Appends go on
 // meanwhile. It checks what it reads: an export of a damaged journal fails.
+//
+// Nor does it hold up Erase, however slowly w takes the export: with an erased record goes the later one that tells of it. That
+// one was durable before the other went, so after a pass that met erased records it goes on to what is durable by then. The last
+// pass meets none, as nobody erases what is as young.
 func (l *Log) Export(w io.Writer) error {
-	if next := l.journal.Next(); next > 0 {
-		if err := l.await(context.Background(), next-1); err != nil {
-			return err
-		}
-	}
-	var now, seen tree
-	l.mu.Lock()
-	now.set(&l.durable)
-	l.mu.Unlock()
-	want := now.head()
-	msg, err := want.sign(l.o.Signer)
+	want, err := l.exportable()
 	if err != nil {
 		return err
 	}
@@ -55,20 +49,30 @@ func (l *Log) Export(w io.Writer) error {
 	if at == 0 {
 		_, err = out.Write(witnessed)
 	}
-	if want.size > 0 && err == nil {
-		err = exportEntries(l.journal, out, &seen, want.size, func() (err error) {
+	var seen tree
+	for err == nil {
+		var erased bool
+		erased, err = exportEntries(l.journal, out, &seen, want.size, func() (err error) {
 			if seen.size == at {
 				_, err = out.Write(witnessed)
 			}
 			return err
 		})
-		if err != nil {
-			return fmt.Errorf("export: %w", err)
+		if err != nil || !erased {
+			break
 		}
+		want, err = l.exportable()
+	}
+	if err != nil {
+		return fmt.Errorf("export: %w", err)
 	}
 	if got := seen.head(); got != want {
 		return fmt.Errorf("export: the journal holds %d records with the root %s, and %d were appended with the root %s: %w",
 			got.size, got.root, want.size, want.root, ErrOther)
+	}
+	msg, err := want.sign(l.o.Signer)
+	if err != nil {
+		return err
 	}
 	line, err := checkpointLine(msg)
 	if err != nil {
@@ -83,6 +87,20 @@ func (l *Log) Export(w io.Writer) error {
 	return nil
 }
 
+// exportable is the head over all records that are durable now.
+func (l *Log) exportable() (head, error) {
+	if next := l.journal.Next(); next > 0 {
+		if err := l.await(context.Background(), next-1); err != nil {
+			return head{}, err
+		}
+	}
+	var now tree
+	l.mu.Lock()
+	now.set(&l.durable)
+	l.mu.Unlock()
+	return now.head(), nil
+}
+
 // exportedCosigned is the line of the newest checkpoint that a witness has signed, and after how many records it goes.
 func (l *Log) exportedCosigned(size uint64) (line []byte, at uint64, err error) {
 	msg, c, err := l.file.loadCosigned(l.o.Verifier)
@@ -93,15 +111,20 @@ func (l *Log) exportedCosigned(size uint64) (line []byte, at uint64, err error) 
 	return line, c.Size, err
 }
 
-// exportEntries writes the lines of the first size entries, adds them to seen, and calls then after each.
-func exportEntries(j *journal.Journal, w io.Writer, seen *tree, size uint64, then func() error) error {
+// exportEntries writes the lines of the entries that seen lacks of the first size, adds them to it, calls then after each, and
+// tells whether one is erased.
+func exportEntries(j *journal.Journal, w io.Writer, seen *tree, size uint64, then func() error) (erased bool, err error) {
+	if seen.size >= size {
+		return false, nil
+	}
 	hasher := newLeafHasher()
 	var line []byte
-	err := j.Scan(0, func(index uint64, _ journal.Position, payload []byte) error {
+	err = j.Scan(seen.size, func(index uint64, _ journal.Position, payload []byte) error {
 		e, err := parseEntry(payload)
 		if err != nil {
 			return fmt.Errorf("record %d: %w", index, err)
 		}
+		erased = erased || e.erased
 		leaf := e.leafOf(&hasher)
 		seen.add(leaf)
 		line = appendLine(line[:0], index, &e, leaf[:])
@@ -117,9 +140,9 @@ func exportEntries(j *journal.Journal, w io.Writer, seen *tree, size uint64, the
 		return nil
 	})
 	if errors.Is(err, errStop) {
-		return nil
+		err = nil
 	}
-	return err
+	return erased, err
 }
 
 func appendLine(dst []byte, seq uint64, e *entry, leaf []byte) []byte {

@@ -172,8 +172,7 @@ func Text(escaped []byte) string {
 	if bytes.IndexByte(escaped, '\\') < 0 {
 		return string(escaped)
 	}
-	p := parser{rest: string(escaped) + `"`}
-	p.rest = `"` + p.rest
+	p := parser{rest: `"` + string(escaped) + `"`}
 	s := p.text("")
 	if p.failed != nil {
 		return string(escaped) // not canonical: better as it stands than not at all

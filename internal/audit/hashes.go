@@ -264,7 +264,7 @@ func (l *Log) fillHashes(from uint64, t *tree) error {
 			if err != nil {
 				return fmt.Errorf("record %d: %w", index, err)
 			}
-			made = seen.grow(made, e.leafOf(&hasher))
+			made = seen.grow(made, nodeOf(e.leafOf(&hasher)))
 			if len(made) < hashChunk && seen.size < t.size {
 				return nil
 			}

@@ -84,7 +84,7 @@ func (e *encoding) EncodeEntry(dst []byte, index uint64) ([]byte, error) {
 	}
 	salt := l.salts.next()
 	dst, json := appendEntry(dst, index, salt, *e.body, e.change)
-	l.fresh = l.tree.grow(l.fresh, l.hasher.of(salt, json))
+	l.fresh = l.tree.grow(l.fresh, nodeOf(l.hasher.of(salt, json)))
 	e.rec.Seq = index
 	l.bodies.Put(e.body)
 	e.body, e.change = nil, nil

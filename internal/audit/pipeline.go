@@ -150,9 +150,7 @@ func (x *examiner) examine(rec *Record, seq uint64, raw []byte) (it item) {
 		}
 		it.rec = rec
 	}
-	var data [1 + sha256.Size]byte // tlog.RecordHash without its heap allocation
-	copy(data[1:], leaf[:])
-	it.node = sha256.Sum256(data[:])
+	it.node = nodeOf(leaf)
 	return it
 }
 
@@ -174,17 +172,6 @@ func (x *examiner) record(rec *Record, seq uint64, e *entry, stated []byte, leaf
 		return badRecord(seq, "record, salt and leaf do not belong together: one of them was changed")
 	}
 	return nil
-}
-
-// addNode appends a leaf by its hash in the tree.
-func (t *tree) addNode(h tlog.Hash) {
-	n := t.depth()
-	for s := t.size; s&1 == 1; s >>= 1 {
-		n--
-		h = tlog.NodeHash(t.edge[n], h)
-	}
-	t.edge[n] = h
-	t.size++
 }
 
 // cosignedLines are the lines of an export that are no records, from who reads it to who has come that far.

@@ -2,7 +2,6 @@ package audit
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"sync"
@@ -105,7 +104,6 @@ func (l *Log) subtrees(ctx context.Context, from, to uint64, height int, into *r
 		return 0, nil
 	}
 	hasher, next := newLeafHasher(), from
-	var data [1 + sha256.Size]byte // tlog.RecordHash without its heap allocation
 	err = l.journal.Scan(from, func(index uint64, _ journal.Position, payload []byte) error {
 		switch {
 		case index >= to:
@@ -123,9 +121,7 @@ func (l *Log) subtrees(ctx context.Context, from, to uint64, height int, into *r
 		if e.erased {
 			erased++
 		}
-		leaf := e.leafOf(&hasher)
-		copy(data[1:], leaf[:])
-		into.push(0, sha256.Sum256(data[:]), height)
+		into.push(0, nodeOf(e.leafOf(&hasher)), height)
 		return nil
 	})
 	if err != nil && !errors.Is(err, errStop) {

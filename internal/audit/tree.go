@@ -16,15 +16,19 @@ type tree struct {
 
 func (t *tree) depth() int { return bits.OnesCount64(t.size) }
 
-// add appends a leaf.
-func (t *tree) add(leaf [sha256.Size]byte) { _ = t.grow(nil, leaf) }
-
-// grow appends a leaf, and to dst, unless it is nil, the hashes of the subtrees that are complete with it, the smallest
-// first: what a file in the order of tlog.StoredHashIndex grows by.
-func (t *tree) grow(dst []byte, leaf [sha256.Size]byte) []byte {
-	var data [1 + sha256.Size]byte // tlog.RecordHash without its heap allocation
+// nodeOf is a leaf's hash in the tree: tlog.RecordHash without its heap allocation.
+func nodeOf(leaf [sha256.Size]byte) tlog.Hash {
+	var data [1 + sha256.Size]byte
 	copy(data[1:], leaf[:])
-	h := tlog.Hash(sha256.Sum256(data[:]))
+	return sha256.Sum256(data[:])
+}
+
+// add appends a leaf.
+func (t *tree) add(leaf [sha256.Size]byte) { _ = t.grow(nil, nodeOf(leaf)) }
+
+// grow appends a leaf by its node, and to dst, unless it is nil, the hashes of the subtrees that are complete with it, the smallest
+// first: what a file in the order of tlog.StoredHashIndex grows by.
+func (t *tree) grow(dst []byte, h tlog.Hash) []byte {
 	if dst != nil {
 		dst = append(dst, h[:]...)
 	}

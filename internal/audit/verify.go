@@ -127,7 +127,7 @@ func (c *checker) take(it *item) error {
 		}
 		c.report.Records++
 	}
-	c.tree.addNode(it.node)
+	_ = c.tree.grow(nil, it.node)
 	if c.tree.size%progressEvery == 0 {
 		c.progress(c.tree.size)
 	}
@@ -227,40 +227,40 @@ func VerifyExportWith(r io.Reader, v note.Verifier, with Witnessed, progress fun
 	if err != nil {
 		return c.report, err
 	}
-	if report, err := c.finishExport(last, in, v); err != nil {
-		return report, err
+	if err := c.finishExport(last, in, v); err != nil {
+		return c.report, err
 	}
 	err = w.finish(c)
 	return c.done(), err
 }
 
-func (c *checker) finishExport(line []byte, in *bufio.Reader, v note.Verifier) (Report, error) {
+func (c *checker) finishExport(line []byte, in *bufio.Reader, v note.Verifier) error {
 	seq := c.tree.size
 	msg, err := parseCheckpointLine(line)
 	if err != nil {
-		return c.report, badRecord(seq, "in its place: %v", err)
+		return badRecord(seq, "in its place: %v", err)
 	}
 	h, err := openCheckpoint(msg, v)
 	if err != nil {
-		return c.report, badRecord(seq, "in its place, the checkpoint: %v", err)
+		return badRecord(seq, "in its place, the checkpoint: %v", err)
 	}
 	c.report.Size, c.report.Root = h.size, h.root
 	switch {
 	case h.size > seq:
-		return c.report, badRecord(seq, "it is missing: the checkpoint signs %d records", h.size)
+		return badRecord(seq, "it is missing: the checkpoint signs %d records", h.size)
 	case h.size < seq:
-		return c.report, badRecord(h.size, "the checkpoint signs only %d records: it was added, or the checkpoint is another's", h.size)
+		return badRecord(h.size, "the checkpoint signs only %d records: it was added, or the checkpoint is another's", h.size)
 	}
 	if err := c.compare(h, "the checkpoint", 0); err != nil {
-		return c.report, err
+		return err
 	}
 	switch _, err := in.ReadByte(); {
 	case err == nil:
-		return c.report, badRecord(seq, "something stands after the checkpoint")
+		return badRecord(seq, "something stands after the checkpoint")
 	case !errors.Is(err, io.EOF):
-		return c.report, fmt.Errorf("reading the export: %w", err)
+		return fmt.Errorf("reading the export: %w", err)
 	}
-	return c.done(), nil
+	return nil
 }
 
 // VerifyDir checks the journal in dir against the checkpoint file, as VerifyExport does, and besides the private
@@ -414,13 +414,22 @@ func (c *checker) dir(j *journal.Journal, signed []stored, w *witnessed) error {
 	}
 	err := c.each(true, func(emit func([]byte) error) error {
 		next := uint64(0)
-		return j.Scan(0, func(index uint64, _ journal.Position, payload []byte) error {
-			if index != next {
-				return badRecord(next, "in its place is entry %d", index)
+		for again := true; again; {
+			again = false
+			err := j.Scan(next, func(index uint64, _ journal.Position, payload []byte) error {
+				if index != next {
+					return badRecord(next, "in its place is entry %d", index)
+				}
+				next++
+				// The record that tells of it was there before, and may stand in a segment that this pass does not know of.
+				again = again || len(payload) > 0 && payload[0] == typeErased
+				return emit(payload)
+			})
+			if err != nil {
+				return err
 			}
-			next++
-			return emit(payload)
-		})
+		}
+		return nil
 	}, func(it *item) error {
 		if err := c.take(it); err != nil {
 			return err

@@ -82,19 +82,27 @@ func (j *Journal) Rewrite(first uint64, fn func(index uint64, payload []byte) ([
 	path := filepath.Join(j.opt.Dir, segmentName(first))
 	s, err := j.writeAnew(path+unfinished, old, end, fn)
 	if err == nil {
-		err = os.Rename(path+unfinished, path)
+		err = j.replace(s, path)
 	}
 	if err != nil {
 		_ = os.Remove(path + unfinished)
 		return fmt.Errorf("rewrite segment %s: %w", path, err)
 	}
-	j.view.Lock()
-	i := sort.Search(len(j.segments), func(i int) bool { return j.segments[i].first >= first })
-	j.segments[i] = s // in its place: a commit points to the last one
-	j.view.Unlock()
 	if err := j.syncFolder(); err != nil {
 		return fmt.Errorf("rewrite segment %s: %w", path, err)
 	}
+	return nil
+}
+
+// replace gives the new segment its name. Who finds the new file also finds that it was rewritten.
+func (j *Journal) replace(s segment, path string) error {
+	j.view.Lock()
+	defer j.view.Unlock()
+	if err := os.Rename(path+unfinished, path); err != nil {
+		return err
+	}
+	i := sort.Search(len(j.segments), func(i int) bool { return j.segments[i].first >= s.first })
+	j.segments[i] = s // in its place: a commit points to the last one
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -288,4 +289,34 @@ func TestRewriteBesideReaders(t *testing.T) {
 	}
 	close(done)
 	wg.Wait()
+}
+
+// Whoever looks for an entry where it was finds it at any moment of its segment's first rewriting.
+func TestFindBesideFirstRewrite(t *testing.T) {
+	t.Parallel()
+	o := quick(t.TempDir())
+	o.SegmentBytes = 500
+	j := mustOpen(t, o)
+	want := numbered(0, 3000)
+	var at []Position
+	for i := 0; i < len(want); i += 10 {
+		at = append(at, appendBatch(t, j, want[i:i+10]...)...)
+	}
+	for _, s := range j.Finished() {
+		ctx, stop := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			for index := s.Next - 1; ctx.Err() == nil; {
+				if p, _, err := j.Find(index, at[index]); err != nil || len(p) == 0 {
+					t.Errorf("entry %d: %q, %v", index, p, err)
+					return
+				}
+			}
+		})
+		if err := j.Rewrite(s.First, shorten); err != nil {
+			t.Error(err)
+		}
+		stop()
+		wg.Wait()
+	}
 }

@@ -38,7 +38,7 @@ func (x *Index) Taken(ctx context.Context) (sizes map[uint64]int64, err error) {
 
 // Take takes in a segment of the journal that was rewritten: its records have other places, or are erased, and then nothing of
 // what they said is left in the index. Each calls its argument with every entry of the segment in order; those that are
-// not in the index are passed over. All of it is in when Take returns, or nothing.
+// not in the index are passed over, and where none can be, it is not called. All of it is in when Take returns, or nothing.
 func (x *Index) Take(ctx context.Context, segment uint64, size int64, each func(put func(Entry) error) error) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -60,6 +60,10 @@ func (x *Index) take(ctx context.Context, segment uint64, size int64, each func(
 	}
 	defer func() { _ = tx.Rollback() }() // does nothing after Commit
 	defer x.blocks.forget()
+	var next uint64
+	if err := tx.StmtContext(ctx, x.asNext).QueryRowContext(ctx).Scan(&next); err != nil {
+		return err
+	}
 	var at block // in hand
 	var entries []Entry
 	flush := func() error {
@@ -72,14 +76,20 @@ func (x *Index) take(ctx context.Context, segment uint64, size int64, each func(
 		return err
 	}
 	put := func(e Entry) error {
+		if e.Seq >= next {
+			return nil // not indexed yet
+		}
 		if len(entries) == 0 || e.Seq >= at.next {
 			if err := flush(); err != nil {
 				return err
 			}
 			at = block{}
 			err := tx.QueryRowContext(ctx, sqlBlockOf, int64(e.Seq)).Scan(&at.first, &at.next, &at.since, &at.until, &at.bits, &at.data)
-			if err == sql.ErrNoRows || err == nil && e.Seq >= at.next {
-				return nil // not indexed, or not yet
+			if err == sql.ErrNoRows {
+				return nil // from before the first that is indexed
+			}
+			if err == nil && e.Seq >= at.next {
+				err = fmt.Errorf("%w: record %d is in none", errBlock, e.Seq)
 			}
 			if err == nil {
 				entries, err = at.entries(entries)
@@ -93,8 +103,10 @@ func (x *Index) take(ctx context.Context, segment uint64, size int64, each func(
 		}
 		return nil
 	}
-	if err := each(put); err != nil {
-		return err
+	if segment < next {
+		if err := each(put); err != nil {
+			return err
+		}
 	}
 	if err := flush(); err != nil {
 		return err

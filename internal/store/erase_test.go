@@ -84,6 +84,29 @@ func TestTake(t *testing.T) {
 	}
 	x = openIndexAt(t, path)
 	check()
+	// What is not indexed yet comes as it then is.
+	rest := randomEntries(r, uint64(len(all)), 300, 40)
+	err = x.Take(t.Context(), uint64(len(all)), 99, func(func(Entry) error) error { t.Error("its entries are read"); return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = x.Take(t.Context(), 5000, 98, func(put func(Entry) error) error {
+		for _, e := range slices.Concat(all[5000:], rest) {
+			if err := put(e); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if taken, err := x.Taken(t.Context()); err != nil || len(taken) != 3 || taken[5000] != 98 || taken[uint64(len(all))] != 99 {
+		t.Errorf("%v, %v", taken, err)
+	}
+	if hits := search(t, x, Query{From: uint64(len(all))}); len(hits) != 0 {
+		t.Errorf("%d hits of what is not indexed", len(hits))
+	}
 	if err := x.Reset(t.Context()); err != nil {
 		t.Fatal(err)
 	}

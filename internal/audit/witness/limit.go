@@ -77,3 +77,40 @@ func (r *rates) forget(now time.Time) {
 		}
 	}
 }
+
+// bodies counts those that are being read.
+type bodies struct {
+	most int // of one address
+
+	mu  sync.Mutex
+	all int                // guarded by mu
+	of  map[netip.Addr]int // guarded by mu: no zeros
+}
+
+// newBodies makes a count that tells addresses apart, or not: behind a proxy all are one.
+func newBodies(apart bool) *bodies {
+	b := &bodies{most: maxReading, of: make(map[netip.Addr]int)}
+	if apart {
+		b.most = maxReadingOf
+	}
+	return b
+}
+
+func (b *bodies) enter(remote string) (leave func(), ok bool) {
+	who := sourceOf(remote)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.all >= maxReading || b.of[who] >= b.most {
+		return nil, false
+	}
+	b.all++
+	b.of[who]++
+	return func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.all--
+		if b.of[who]--; b.of[who] == 0 {
+			delete(b.of, who)
+		}
+	}, true
+}

@@ -22,6 +22,9 @@ const maxLogs = 10_000
 
 var errLogList = errors.New("not a list of logs")
 
+// WriteLogs replaces the file of a list of logs. When it returns without an error, the list is on the disk.
+func WriteLogs(path, list string) error { return replace(path, list, 0o644) }
+
 // ParseLogs reads a list of logs as the public witness network has it: the line "logs/v0", then for each log a line
 // "vkey <key>", perhaps "origin <origin>" where that is not the key's name, and others that mean nothing here. Empty
 // lines and those that begin with # are passed over. A log with several keys is listed once for each.

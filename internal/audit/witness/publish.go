@@ -1,11 +1,9 @@
 package witness
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"log/slog"
-	"strings"
 	"sync"
 	"time"
 
@@ -258,15 +256,4 @@ func backoff(every time.Duration, failures int) time.Duration {
 		}
 	}
 	return d
-}
-
-// Conflicts names the witnesses that contradict the log.
-func Conflicts(all []Standing) string {
-	var names []string
-	for _, s := range all {
-		if s.Conflict {
-			names = append(names, cmp.Or(s.Name, s.URL))
-		}
-	}
-	return strings.Join(names, ", ")
 }

@@ -17,8 +17,14 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 )
 
-// maxAtOnce is how many requests are worked on at once; more are told to come again.
-const maxAtOnce = 32
+// Whoever finds no place is told to come again. A place is held as long as its holder likes, within the HTTP server's times, only
+// where that keeps out nobody but his like: a slow page the readers of pages, a slow body, of which one address has few, other bodies.
+const (
+	maxAtOnce    = 32  // checkpoints, whole ones, that are judged
+	maxPages     = 32  // pages that are written
+	maxReading   = 256 // bodies that are read, each with some MaxRequest of memory
+	maxReadingOf = 16  // of these, those of one address
+)
 
 // Options are what a Server is made of.
 type Options struct {
@@ -35,7 +41,9 @@ type Options struct {
 type Server struct {
 	o      Options
 	mux    *http.ServeMux
-	places chan struct{} // one taken by each request under way
+	places chan struct{} // one taken by each checkpoint
+	pages  chan struct{} // one taken by each page
+	bodies *bodies
 	rates  *rates
 
 	mu   sync.RWMutex
@@ -58,13 +66,16 @@ type known struct {
 
 // NewServer loads the state of each log. A state that is missing or wrong is an error: to begin anew could sign a second history.
 func NewServer(o Options) (*Server, error) {
-	s := &Server{o: o, mux: http.NewServeMux(), places: make(chan struct{}, maxAtOnce), rates: newRates(o.PerMinute, o.Now), ever: make(map[string]*known)}
+	s := &Server{
+		o: o, mux: http.NewServeMux(), places: make(chan struct{}, maxAtOnce), pages: make(chan struct{}, maxPages),
+		bodies: newBodies(o.PerMinute > 0), rates: newRates(o.PerMinute, o.Now), ever: make(map[string]*known),
+	}
 	if err := s.SetLogs(o.Logs); err != nil {
 		return nil, err
 	}
 	s.mux.HandleFunc("POST "+addPath, s.add)
-	s.mux.HandleFunc("GET /{$}", s.index)
-	s.mux.HandleFunc("GET /checkpoint/{log}", s.checkpoint)
+	s.mux.HandleFunc("GET /{$}", s.page(s.index))
+	s.mux.HandleFunc("GET /checkpoint/{log}", s.page(s.checkpoint))
 	return s, nil
 }
 
@@ -108,20 +119,32 @@ func (s *Server) log(origin string) *known {
 
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	select {
-	case s.places <- struct{}{}:
-		defer func() { <-s.places }()
-	default:
-		w.Header().Set("Retry-After", "5")
-		http.Error(w, "too much at once", http.StatusServiceUnavailable)
-		return
-	}
 	if !s.rates.allow(r.RemoteAddr) {
 		w.Header().Set("Retry-After", "60")
 		http.Error(w, "too many requests from this address", http.StatusTooManyRequests)
 		return
 	}
 	s.mux.ServeHTTP(w, r)
+}
+
+// within calls f in one of the places.
+func within(places chan struct{}, w http.ResponseWriter, f func()) {
+	select {
+	case places <- struct{}{}:
+		defer func() { <-places }()
+		f()
+	default:
+		tooMuch(w)
+	}
+}
+
+func tooMuch(w http.ResponseWriter) {
+	w.Header().Set("Retry-After", "5")
+	http.Error(w, "too much at once", http.StatusServiceUnavailable)
+}
+
+func (s *Server) page(write http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) { within(s.pages, w, func() { write(w, r) }) }
 }
 
 // answer is a refusal with its status.
@@ -155,7 +178,13 @@ func refuse(status int, format string, args ...any) *answer {
 }
 
 func (s *Server) add(w http.ResponseWriter, r *http.Request) {
+	leave, ok := s.bodies.enter(r.RemoteAddr)
+	if !ok {
+		tooMuch(w)
+		return
+	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxRequest))
+	leave()
 	if err != nil {
 		status := http.StatusBadRequest
 		if tooLong := (*http.MaxBytesError)(nil); errors.As(err, &tooLong) {
@@ -164,6 +193,10 @@ func (s *Server) add(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the request cannot be read", status)
 		return
 	}
+	within(s.places, w, func() { s.judge(w, r, body) })
+}
+
+func (s *Server) judge(w http.ResponseWriter, r *http.Request, body []byte) {
 	line, refused := s.addCheckpoint(body)
 	if refused != nil {
 		s.report(r, refused)

@@ -44,6 +44,12 @@ func (k *known) load(dir string, own note.Verifier) error {
 // history: the key is to be retired, or the file put back.
 var ErrNoState = errors.New("it is not there")
 
+// Begun tells whether the state of a log is there, as it must be once the log is listed; ErrNoState: it is lost.
+func Begun(dir, origin string, s *Signer) error {
+	k := &known{origin: origin, name: FileName(origin)}
+	return k.load(dir, s.Verifier())
+}
+
 // Begin makes the state of a log that the witness has never signed: size 0. One that is there stays.
 func Begin(dir, origin string, s *Signer) error {
 	if origin == "" || len(origin) > maxName {
@@ -66,15 +72,15 @@ func Begin(dir, origin string, s *Signer) error {
 // store replaces the state. When it returns without an error, the state is on the disk.
 func (k *known) store(dir, msg string) error {
 	path := filepath.Join(dir, k.name)
-	if err := replace(path, msg); err != nil {
+	if err := replace(path, msg, 0o600); err != nil {
 		return fmt.Errorf("log %.100q: writing its state %s: %w", k.origin, path, err)
 	}
 	return nil
 }
 
-func replace(path, content string) (err error) {
+func replace(path, content string, mode fs.FileMode) (err error) {
 	tmp := path + ".tmp"
-	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, mode)
 	if err != nil {
 		return err
 	}

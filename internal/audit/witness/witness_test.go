@@ -561,6 +561,72 @@ func TestPages(t *testing.T) {
 	}
 }
 
+// slow is a request whose body has begun to come, from an address; end lets it come no further.
+func (w *world) slow(remote string) (end func() int) {
+	w.Helper()
+	body, rest := io.Pipe()
+	r := httptest.NewRequest(http.MethodPost, addPath, body)
+	r.RemoteAddr = remote
+	rec := httptest.NewRecorder()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		w.server.ServeHTTP(rec, r)
+		body.Close()
+	}()
+	_, _ = rest.Write([]byte("old 0")) // returns when it is read, or refused
+	return func() int {
+		rest.Close()
+		<-done
+		return rec.Code
+	}
+}
+
+// TestSlowBodies holds P7: whoever sends slowly keeps out nobody but himself; and what is being read is bounded.
+func TestSlowBodies(t *testing.T) {
+	w := newWorld(t)
+	m := w.log.grow(t, leaves("a", 9)...)
+	w.server.bodies = newBodies(true)
+	var ends []func() int
+	for n := range maxReading - 1 {
+		ends = append(ends, w.slow(fmt.Sprintf("192.0.2.%d:%d", n/maxReadingOf, n)))
+	}
+	w.signs(m, 0, 6)
+	if status := w.slow("192.0.2.0:1")(); status != http.StatusServiceUnavailable {
+		t.Errorf("one more of the same address: %d", status)
+	}
+	ends = append(ends, w.slow("192.0.2.100:1"))
+	w.refuses("with all being read that may be", m.ask(t, 6, 7), 503, "")
+	for _, end := range ends {
+		if status := end(); status != http.StatusBadRequest {
+			t.Errorf("a slow body that ended: %d", status)
+		}
+	}
+	w.signs(m, 6, 7)
+	if w.server.bodies.all != 0 || len(w.server.bodies.of) != 0 {
+		t.Errorf("%d bodies of %d addresses are left", w.server.bodies.all, len(w.server.bodies.of))
+	}
+	// Behind a proxy all come from one address.
+	w.server.bodies = newBodies(false)
+	for n := range 2 * maxReadingOf {
+		ends[n] = w.slow("127.0.0.1:1")
+	}
+	w.signs(m, 7, 8)
+	for n := range 2 * maxReadingOf {
+		ends[n]()
+	}
+	// Nor do readers of pages keep anybody out.
+	for range maxPages {
+		w.server.pages <- struct{}{}
+	}
+	w.signs(m, 8, 9)
+	resp, err := w.http.Client().Get(w.http.URL)
+	if err != nil || resp.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("one page too many: %v, %v", resp, err)
+	}
+	resp.Body.Close()
+}
+
 // TestBounds holds P7.
 func TestBounds(t *testing.T) {
 	w := newWorld(t)
