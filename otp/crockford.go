@@ -32,7 +32,7 @@ func Grouped(text string, size int) string {
 }
 
 // CleanCrockford returns what NewCrockford made, of what was typed: without hyphens and white space, in capitals, with the letters that are
-// misread put right. Ok is false for what cannot be so many letters; nothing that is four times as long is looked at.
+// misread put right. Ok is false for what cannot be so many letters; what is more than four times as long is not looked at.
 func CleanCrockford(typed string, letters int) (text string, ok bool) {
 	if len(typed) > 4*letters {
 		return "", false

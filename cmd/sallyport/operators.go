@@ -13,6 +13,7 @@ import (
 
 	"sallyport/internal/admin"
 	"sallyport/internal/config"
+	"sallyport/internal/login"
 )
 
 // operator fills in who an actor is at the gateway. Who can open the data folder owns all that is in it, so root and the user whom
@@ -68,9 +69,35 @@ func groupsOf(uid int) map[string]bool {
 	return names
 }
 
-// isAdmin tells whether a person is listed as an admin.
+// isAdmin tells whether a person is an admin: by a line that says so, or since an operating-system user who is he has an admin's rights,
+// as root has whatever his line says, and by a group.
 func (a *app) isAdmin(person string) bool {
-	return slices.ContainsFunc(a.config().Operators.People, func(o config.Operator) bool { return o.Person == person && admin.Role(o.Role) == admin.RoleAdmin })
+	users := []string{person}
+	for _, o := range a.config().Operators.People {
+		switch {
+		case !login.SameName(cmp.Or(o.Person, o.User), person):
+		case admin.Role(o.Role) == admin.RoleAdmin:
+			return true
+		case o.User != "":
+			users = append(users, o.User)
+		}
+	}
+	return slices.ContainsFunc(users, func(name string) bool { return a.actsAsAdmin(name, person) })
+}
+
+// actsAsAdmin tells whether an operating-system user is a person with an admin's rights. Where that cannot be read, he is taken for one.
+func (a *app) actsAsAdmin(name, person string) bool {
+	u, err := user.Lookup(name)
+	if err != nil {
+		var unknown user.UnknownUserError
+		return !errors.As(err, &unknown)
+	}
+	uid, err := strconv.Atoi(u.Uid)
+	if err != nil {
+		return true
+	}
+	as := a.operator(admin.Actor{Name: u.Username, Road: "socket", UID: uid})
+	return as.Role == admin.RoleAdmin && login.SameName(as.Name, person)
 }
 
 func (a *app) fourEyes() bool { return a.config().Operators.FourEyes }

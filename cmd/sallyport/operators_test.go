@@ -53,6 +53,29 @@ func TestOperatorRoles(t *testing.T) {
 	}
 }
 
+// Whoever may act as an admin is one, whichever line says so, so that the help desk gives no factor to him.
+func TestWhoIsAdmin(t *testing.T) {
+	a := &app{cfg: &config.Config{Operators: config.Operators{People: []config.Operator{
+		{User: "nobody", Person: "Noah", Role: "admin"},
+		{User: "games", Role: "admin"},
+		{User: "not-here", Role: "admin"},
+		{Group: "daemon", Role: "admin"},
+		{Group: "bin", Role: "admin"},
+		{User: "bin", Role: "help-desk"}, // his own line goes before that of his group
+		{Group: "sys", Person: "sybil", Role: "admin"},
+		{User: "lp", Person: "lea", Role: "help-desk"},
+		{User: "root", Person: "rita", Role: "help-desk"}, // the data folder is hers all the same
+	}}}}
+	for person, want := range map[string]bool{
+		"noah": true, "games": true, "not-here": true, "daemon": true, "sybil": true, "rita": true,
+		"nobody": false, "bin": false, "lea": false, "lp": false, "sys": false, "mail": false, "mallory": false,
+	} {
+		if got := a.isAdmin(person); got != want {
+			t.Errorf("%q: %v, want %v", person, got, want)
+		}
+	}
+}
+
 // operators is a running rig's socket for operators, and a program that others may run.
 type operators struct {
 	*rig
