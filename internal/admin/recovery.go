@@ -121,6 +121,9 @@ func (s *Service) tokenResync(ctx context.Context, in TokenResync) (TokenResynce
 		return TokenResynced{}, refuse("wait for the next code between the two; a token further away is revoked, and another enrolled",
 			"the two are not codes of token %s in a row, within reach", t.ID)
 	}
+	if !s.Gate.Burn(p.Name, t.ID, step+1) {
+		return TokenResynced{}, refuse("with two codes that come after it", "a login took the second code meanwhile: token %s is used", t.ID)
+	}
 	out := TokenResynced{TokenInfo: tokenInfo(*t), Counter: step + 1}
 	effects := []audit.Effect{login.EffectStep(t.ID, step+1)}
 	if t.Params.Type == otp.TypeTOTP {

@@ -89,3 +89,20 @@ func (g *Gate) LastStep(person, token string) int64 {
 	}
 	return neverUsed
 }
+
+// Burn uses up a step or counter for a verb that takes a code itself, before the verb's record has EffectStep, and all that are older.
+// It returns false where that is so already: a login may have taken the code since LastStep.
+func (g *Gate) Burn(person, token string, step int64) bool {
+	e := g.roster.find(person)
+	if e == nil {
+		return false
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	i := e.device(token)
+	if i < 0 || step <= e.devices[i].last {
+		return false
+	}
+	e.devices[i].last, e.devices[i].accepted = step, acceptance{}
+	return true
+}

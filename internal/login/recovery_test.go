@@ -103,3 +103,24 @@ func TestDriftIsLearned(t *testing.T) {
 		t.Errorf("after a restart: drift %d", d)
 	}
 }
+
+// P2: a code that a verb takes is used for logins, and one that a login took is none for the verb.
+func TestBurn(t *testing.T) {
+	b := newBench(t)
+	now := otp.Default().StepAt(b.now())
+	if !b.gate.Burn("alice", "tk-alice", now) || b.gate.LastStep("alice", "tk-alice") != now {
+		t.Fatal("a code that is good is not taken")
+	}
+	b.want(b.decide(b.attempt()), ReasonCodeReused)
+	b.advance(2 * time.Minute)
+	b.want(b.decide(b.attempt()), ReasonOK)
+	now = otp.Default().StepAt(b.now())
+	for _, step := range []int64{now, now - 1} {
+		if b.gate.Burn("alice", "tk-alice", step) {
+			t.Errorf("a login took step %d, and so does the verb", step-now)
+		}
+	}
+	if b.gate.Burn("alice", "tk-none", now+1) || b.gate.Burn("nobody", "tk-alice", now+1) {
+		t.Error("a token that is not there")
+	}
+}
