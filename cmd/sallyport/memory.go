@@ -22,15 +22,15 @@ func (c *cli) tuneGC() {
 }
 
 // gcPercent is how much garbage there may be, in per cent of what is in use, where passwords make so much a second, both in bytes. Each
-// takes megabytes for a moment: where many log in and little is in use, the collector would run for each of them.
+// takes megabytes for a moment: where many log in, the collector would run for each of them.
 func gcPercent(inUse, made uint64) int {
 	const (
-		runs      = 8 // of the collector a second, as far as small allows
+		runs      = 4 // of the collector a second, as far as memory allows: up to small, or twice what is in use
 		least     = 8 << 20
-		small     = 48 << 20 // a heap that may grow to this is small
+		small     = 48 << 20
 		low, high = 30, 800
 	)
-	allowance := max(min(made/runs, small-min(inUse, small)), least)
+	allowance := max(min(made/runs, max(small-min(inUse, small), inUse)), least)
 	return min(max(int(allowance*100/max(inUse, 1)), low), high)
 }
 

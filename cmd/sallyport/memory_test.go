@@ -9,12 +9,12 @@ func TestGCPercent(t *testing.T) {
 		most        int // bytes of garbage, in MiB
 	}{
 		{4 * mib, 0, 8},
-		{8 * mib, 80 * mib, 10},
+		{8 * mib, 80 * mib, 20},
 		{8 * mib, 480 * mib, 40}, // up to 48 MiB in all
 		{4 * mib, 1 << 40, 32},   // nor over eight times what is in use
-		{44 * mib, 480 * mib, 13},
 		{45 * mib, 0, 13},
-		{200 * mib, 480 * mib, 60},
+		{80 * mib, 480 * mib, 80}, // nor over as much as is in use
+		{200 * mib, 480 * mib, 120},
 		{0, 0, 0},
 	} {
 		p := gcPercent(c.inUse, c.made)
