@@ -37,6 +37,8 @@ type Log struct {
 	closed  bool
 	status  CheckpointStatus
 
+	places places
+
 	erasing    sync.Mutex // one Erase at a time
 	publishing sync.Mutex // held from reading durable to the checkpoint's rename, so that none replaces a newer one
 	hashes     hashFile   // written by whoever has publishing
@@ -329,7 +331,13 @@ func (l *Log) scan(from uint64, fn func(*Record, journal.Position) error) (next 
 	}
 	next = from
 	var p parser
-	err = l.journal.Scan(from, func(index uint64, pos journal.Position, payload []byte) error {
+	start, known := l.places.find(from)
+	last := start
+	visit := func(index uint64, pos journal.Position, payload []byte) error {
+		last = place{index, pos}
+		if index < from {
+			return nil
+		}
 		rec, err := readRecord(&p, index, payload)
 		if err != nil {
 			return fmt.Errorf("record %d: %w", index, err)
@@ -339,7 +347,13 @@ func (l *Log) scan(from uint64, fn func(*Record, journal.Position) error) (next 
 			return nil
 		}
 		return fn(rec, pos)
-	})
+	}
+	if known {
+		err = l.journal.ScanFrom(start.seq, start.pos, visit)
+	} else {
+		err = l.journal.Scan(from, visit)
+	}
+	l.places.move(start, last)
 	return next, err
 }
 

@@ -198,8 +198,10 @@ func (j *Journal) Find(index uint64, pos Position) (payload []byte, now Position
 // the segment was rewritten since, it is Scan.
 func (j *Journal) ScanFrom(from uint64, pos Position, fn func(index uint64, pos Position, payload []byte) error) error {
 	s, end, ok := j.finishedAt(pos.Segment)
+	last := false
 	if !ok && !j.opt.ReadOnly {
 		s, end, ok = j.last(pos.Segment)
+		last = ok
 	}
 	if !ok || s.was > 0 || from < s.first || from >= end || pos.Offset < segmentHeader || pos.Offset >= s.size {
 		return j.Scan(from, fn)
@@ -211,7 +213,7 @@ func (j *Journal) ScanFrom(from uint64, pos Position, fn func(index uint64, pos 
 	if !begun {
 		return j.Scan(from, fn)
 	}
-	if next >= j.Next() {
+	if last || next >= j.Next() { // what became durable since is not visited
 		return nil
 	}
 	return j.Scan(next, fn)
