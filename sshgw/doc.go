@@ -27,8 +27,9 @@
 //
 // # Goroutines
 //
-// Server.Serve accepts. Each connection has one goroutine that authenticates and then serves channel openings and
-// global requests, and one for its keepalives; each jump has one for each direction and two that drain what
-// golang.org/x/crypto/ssh would otherwise let stall the connection. A connection ends when all of its goroutines have
-// ended; Server.Drain waits for all connections.
+// Server.Serve accepts. Each connection has one goroutine, which serves channel openings and global requests once another, that
+// ends then, has authenticated: a login's stack is deep, and a goroutine's stack hardly shrinks. Sessions begin in the same way.
+// Each jump has one for each direction and two that drain what golang.org/x/crypto/ssh would otherwise let stall the
+// connection; keepalives have timers. A connection ends when all of its goroutines have ended; Server.Drain waits for all
+// connections.
 package sshgw
