@@ -80,6 +80,9 @@ func TestOf(t *testing.T) {
 		"failed":             {nobody("gateway.stop", "failed"), []Signal{{GatewayFailed, "", ""}}},
 		"stopped":            {nobody("gateway.stop", "stopped"), nil},
 		"enrolled":           {admin("token.enrol", audit.Info), []Signal{{FactorEnrolled, "alice", ""}}},
+		"assigned":           {admin("token.assign", audit.Info), []Signal{{FactorEnrolled, "alice", ""}}},
+		"recovery codes":     {admin("token.recovery", audit.Info), []Signal{{FactorEnrolled, "alice", ""}}},
+		"stock":              {nobody("token.import", "ok"), nil},
 		"confirm wrong":      {admin("token.confirm", audit.Reject), nil},
 		"key":                {admin("key.add", audit.Info), []Signal{{KeyAdded, "alice", ""}}},
 		"policy":             {admin("config.reload", audit.Info, "changes", "rules[x].need"), []Signal{{PolicyChanged, "", ""}}},
@@ -237,11 +240,15 @@ func TestReEnrol(t *testing.T) {
 	if !isOpen() {
 		t.Fatal("it is closed by a token that is none yet, or by another person's")
 	}
-	token(4, "token.confirm", "alice", "active")
+	token(4, "token.assign", "alice", "pending")
+	if !isOpen() {
+		t.Fatal("it is closed by a hardware token that waits for its first code")
+	}
+	token(5, "token.assign", "alice", "active")
 	if isOpen() {
 		t.Error("it is open although there is a new token")
 	}
-	if a, _ := b.Find("AL-1b"); a.State != Closed || a.EndedBy != Gateway || a.Outcome != "a new token is active (record 4)" {
+	if a, _ := b.Find("AL-1b"); a.State != Closed || a.EndedBy != Gateway || a.Outcome != "a new token is active (record 5)" {
 		t.Errorf("it is %+v", a)
 	}
 }

@@ -107,7 +107,7 @@ func Meanings() []Meaning {
 		{ExceptionDue, Warning, "An entry of the exception register expires, or is to be reviewed, within 60, 30 or 7 days, or was to be.", "`sallyport exception review`, or end it: from that day on it lets nobody in."},
 		{LogTrouble, Critical, "Records cannot be written, or what is written does not verify.", "Logins are refused while it lasts. `sallyport status`, then disk and permissions; keep a copy of the data folder before you mend anything."},
 		{GatewayFailed, Critical, "The gateway stopped because something that it cannot do without failed.", "Its log says what; nobody gets in over it meanwhile."},
-		{FactorEnrolled, Notice, "Somebody has got a new one-time-code token.", "Nothing, if an operator did it for him; else revoke the token and look who did."},
+		{FactorEnrolled, Notice, "Somebody has got a new one-time-code token, or recovery codes.", "Nothing, if an operator did it for him; else revoke the token and look who did."},
 		{KeyAdded, Notice, "Somebody has got a new SSH key.", "Nothing, if it was asked for."},
 		{PolicyChanged, Notice, "The gateway took a changed configuration.", "Nothing, if the change was approved: the record names what changed."},
 		{PolicyRefused, Notice, "A changed configuration was wrong, and the running one stays.", "`sallyport config check` says what is wrong."},

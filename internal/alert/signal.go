@@ -107,7 +107,7 @@ func ofEvent(rec *audit.Record, person, system string) []Signal {
 		if rec.Reason == "failed" {
 			return one(GatewayFailed, "", "")
 		}
-	case "token.enrol", "token.confirm", "token.import":
+	case "token.enrol", "token.confirm", "token.assign", "token.recovery":
 		if !bad {
 			return one(FactorEnrolled, person, "")
 		}
@@ -163,7 +163,7 @@ type ending struct {
 // ends tells what a record puts right.
 func ends(rec *audit.Record) (list []ending) {
 	switch rec.Event {
-	case "token.confirm", "token.enrol":
+	case "token.confirm", "token.enrol", "token.assign":
 		// A token that waits for its first code is no token yet.
 		if rec.Result == audit.Info && (rec.Event == "token.confirm" || detail(rec, "state") == "active") {
 			list = append(list, ending{ReEnrol, named(rec.Person), "", "a new token is active"})

@@ -70,6 +70,8 @@ func Mappings() []Mapping {
 		{Event: "config.reload", Result: "info", Severity: Notice},
 		{Event: "token.enrol", Severity: Notice},
 		{Event: "token.confirm", Severity: Notice},
+		{Event: "token.assign", Severity: Notice},
+		{Event: "token.recovery", Severity: Notice},
 		{Event: "key.add", Severity: Notice},
 		{Event: "radius.refused", Severity: Warning},
 		{Event: "exception.due", Severity: Warning},
