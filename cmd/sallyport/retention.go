@@ -38,7 +38,8 @@ func (a *app) retainAsked(ctx context.Context, dry bool) (admin.Retained, error)
 		_, seen.steps = a.clock.standing()
 	}
 	out, err := a.retain(ctx, dry)
-	if err == nil && !dry {
+	byClock := !out.Before.IsZero() || !out.Recordings.Before.IsZero() // else all is kept for ever, whatever the time
+	if err == nil && !dry && byClock {
 		a.mu.Lock()
 		a.trusted = seen
 		a.mu.Unlock()

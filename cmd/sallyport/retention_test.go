@@ -284,6 +284,14 @@ func TestRetentionVouchedFor(t *testing.T) {
 		if _, err := g.retainNow(t.Context()); !errors.Is(err, errClock) {
 			t.Errorf("after a dry run: %v", err)
 		}
+		setting := &a.config().Audit.Retention
+		kept := *setting
+		setting.Records, setting.Recordings = 0, 0
+		ask(admin.RetainIn{}, 0)
+		*setting = kept
+		if _, err := g.retainNow(t.Context()); !errors.Is(err, errClock) {
+			t.Errorf("after a run that looked at no time: %v", err)
+		}
 		ask(admin.RetainIn{}, 22)
 		if _, err := g.retainNow(t.Context()); err != nil {
 			t.Errorf("after an operator had it run: %v", err)
