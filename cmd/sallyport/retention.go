@@ -72,6 +72,11 @@ func (a *app) retain(ctx context.Context, dry bool) (out admin.Retained, err err
 	if setting.Records == 0 {
 		return out, nil
 	}
+	if !dry {
+		if err := a.index.takeRewritten(ctx); err != nil {
+			return out, err
+		}
+	}
 	out.Before = now.Add(-setting.Records).UTC().Truncate(time.Millisecond)
 	e := audit.Erasure{
 		Before: out.Before, DryRun: true,
