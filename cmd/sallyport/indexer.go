@@ -193,7 +193,7 @@ func (x *indexer) put(ctx context.Context) (fresh bool, err error) {
 	return true, nil
 }
 
-// takeRewritten takes in what was rewritten of the journal while a crash, or a power cut, kept it from the index.
+// takeRewritten takes in what was rewritten of the journal while a crash, a power cut or an error kept it from the index.
 func (x *indexer) takeRewritten(ctx context.Context) error {
 	taken, err := x.index.Taken(ctx)
 	if err != nil {

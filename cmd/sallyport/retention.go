@@ -38,7 +38,8 @@ func (a *app) retainAsked(ctx context.Context, dry bool) (admin.Retained, error)
 		_, seen.steps = a.clock.standing()
 	}
 	out, err := a.retain(ctx, dry)
-	if err == nil && !dry {
+	byClock := !out.Before.IsZero() || !out.Recordings.Before.IsZero() // else all is kept for ever, whatever the time
+	if err == nil && !dry && byClock {
 		a.mu.Lock()
 		a.trusted = seen
 		a.mu.Unlock()
@@ -70,6 +71,11 @@ func (a *app) retain(ctx context.Context, dry bool) (out admin.Retained, err err
 	}
 	if setting.Records == 0 {
 		return out, nil
+	}
+	if !dry {
+		if err := a.index.takeRewritten(ctx); err != nil {
+			return out, err
+		}
 	}
 	out.Before = now.Add(-setting.Records).UTC().Truncate(time.Millisecond)
 	e := audit.Erasure{

@@ -239,6 +239,45 @@ func retainWithin(t *testing.T, a *app, fed bool) {
 	}
 }
 
+// What the index could not take in when records were erased, it takes in with the next run.
+func TestRetentionIndexFails(t *testing.T) {
+	past(t).app(func(a *app, _ *config.Config) {
+		for a.index.lag() > 0 {
+			time.Sleep(time.Millisecond)
+		}
+		whole := a.index
+		path := filepath.Join(t.TempDir(), "records.db")
+		failing, err := store.OpenIndex(t.Context(), path)
+		if err == nil {
+			err = failing.Close()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.index = &indexer{log: a.log, index: failing, feed: newFeed()}
+		if _, err := a.retain(t.Context(), false); err == nil {
+			t.Fatal("it can write to an index that is closed")
+		}
+		a.index = whole
+		search := func() int {
+			hits, err := whole.index.Search(t.Context(), store.Query{Person: "bob", Event: "login"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return len(hits)
+		}
+		if n := search(); n != 10 {
+			t.Fatalf("%d hits before", n)
+		}
+		if _, err := a.retain(t.Context(), true); err != nil || search() != 10 {
+			t.Errorf("a dry run changes the index: %v", err)
+		}
+		if _, err := a.retain(t.Context(), false); err != nil || search() != 0 {
+			t.Errorf("%d hits of what was erased, %v", search(), err)
+		}
+	})
+}
+
 // A gateway whose clock was set, or that was silent for long, erases nothing by itself.
 func TestRetentionDoubtsTheClock(t *testing.T) {
 	past(t).app(func(a *app, _ *config.Config) {
@@ -283,6 +322,14 @@ func TestRetentionVouchedFor(t *testing.T) {
 		ask(admin.RetainIn{DryRun: true}, 22)
 		if _, err := g.retainNow(t.Context()); !errors.Is(err, errClock) {
 			t.Errorf("after a dry run: %v", err)
+		}
+		setting := &a.config().Audit.Retention
+		kept := *setting
+		setting.Records, setting.Recordings = 0, 0
+		ask(admin.RetainIn{}, 0)
+		*setting = kept
+		if _, err := g.retainNow(t.Context()); !errors.Is(err, errClock) {
+			t.Errorf("after a run that looked at no time: %v", err)
 		}
 		ask(admin.RetainIn{}, 22)
 		if _, err := g.retainNow(t.Context()); err != nil {

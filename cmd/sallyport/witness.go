@@ -241,8 +241,10 @@ anew. Without a certificate it speaks HTTP, for a loopback address or behind a p
 }
 
 const (
-	// witnessConns bounds the connections of a witness; each has one goroutine and some 16 KiB.
+	// witnessConns bounds the connections of a witness; each has one goroutine and some 16 KiB, as HTTP/1.1 has one request at a time.
 	witnessConns = 256
+	// witnessConnsOf bounds those of one address. A gateway has one.
+	witnessConnsOf = 32
 	// witnessDrain is how long a stop waits for requests under way.
 	witnessDrain = 5 * time.Second
 )
@@ -278,7 +280,12 @@ func (c *cli) serveWitness(ctx context.Context, f witnessFlags, hup <-chan os.Si
 		Handler: w, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 20 * time.Second,
 		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 8 << 10, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
+	srv.Protocols = new(http.Protocols)
+	srv.Protocols.SetHTTP1(true)
 	limited := netutil.LimitListener(l, witnessConns)
+	if f.perMinute > 0 { // else all come from a proxy
+		limited = witness.Listener(limited, witnessConnsOf)
+	}
 	if f.cert != "" {
 		pair, err := newFresh(log, keyPair(f.cert, f.tlsKey), f.cert, f.tlsKey)
 		if err != nil {
@@ -321,6 +328,9 @@ func (c *cli) serveWitness(ctx context.Context, f witnessFlags, hup <-chan os.Si
 			drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), witnessDrain)
 			defer cancel()
 			err := srv.Shutdown(drain)
+			if errors.Is(err, context.DeadlineExceeded) { // somebody is slow, as strangers may be
+				err = srv.Close()
+			}
 			if e := <-served; !errors.Is(e, http.ErrServerClosed) {
 				err = errors.Join(err, e)
 			}

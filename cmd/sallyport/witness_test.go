@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -14,6 +15,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"layeh.com/radius"
 
@@ -295,6 +297,34 @@ func TestWitnessReloads(t *testing.T) {
 	// Two of them on one state would sign against each other.
 	if _, errs, status := runTool(t, "", nil, program(t), "witness", "serve", w.dir, "--listen", "127.0.0.1:0"); status != exitFailed || !strings.Contains(errs, "hint:") {
 		t.Errorf("a second witness on the same state: %d %s", status, errs)
+	}
+	w.stop()
+}
+
+// TestWitnessCrowded holds P7: whoever opens connections and asks nothing, or slowly, keeps out nobody but himself.
+func TestWitnessCrowded(t *testing.T) {
+	t.Parallel()
+	w := newWitnessRig(t, newRig(t, rigOptions{}))
+	for range witnessConns + 10 {
+		c, err := net.Dial("tcp", w.listen)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+	}
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(mustRead(w, w.authority.file))
+	other := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP("127.0.0.2")}}
+	client := &http.Client{Timeout: 3 * time.Second, Transport: &http.Transport{
+		DialContext: other.DialContext, TLSClientConfig: &tls.Config{RootCAs: pool}, DisableKeepAlives: true, ForceAttemptHTTP2: true,
+	}}
+	resp, err := client.Get("https://" + w.listen + "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusOK || resp.ProtoMajor != 1 {
+		t.Errorf("%s %s", resp.Proto, resp.Status)
 	}
 	w.stop()
 }

@@ -14,7 +14,8 @@ import (
 const (
 	snapshotMagic  = "SALLYSNP"
 	snapshotHeader = 60
-	snapshotsKept  = 2 // the newest, and one to fall back to when it is damaged
+	snapshotsKept  = 2  // the newest, and one to fall back to when it is damaged
+	snapshotLooks  = 20 // for the latest beside a writer, who would have to make two within each
 )
 
 func snapshotName(next uint64) string {
@@ -168,6 +169,16 @@ func parseSnapshot(b []byte) (next uint64, state []byte, what string) {
 // false, err says why none could be used. A snapshot beyond the journal's end is ErrShorter and is not passed over,
 // for the entries that it knows are lost.
 func (j *Journal) LatestSnapshot() (next uint64, state []byte, ok bool, err error) {
+	for range snapshotLooks {
+		// One that is not there any more was replaced since the folder was listed.
+		if next, state, ok, err = j.latestSnapshot(); ok || !errors.Is(err, os.ErrNotExist) {
+			break
+		}
+	}
+	return next, state, ok, err
+}
+
+func (j *Journal) latestSnapshot() (next uint64, state []byte, ok bool, err error) {
 	names, err := listSnapshots(j.opt.Dir)
 	if err != nil {
 		return 0, nil, false, err

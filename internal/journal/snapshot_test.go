@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -221,4 +223,34 @@ func childLock(dir string) {
 	}
 	_, _ = os.Stdout.WriteString("locked\n")
 	_, _ = io.Copy(io.Discard, os.Stdin)
+}
+
+// Whoever looks for the latest snapshot finds one, however fast others take its place.
+func TestLatestSnapshotBesideWriter(t *testing.T) {
+	t.Parallel()
+	j := mustOpen(t, quick(t.TempDir()))
+	appendBatch(t, j, numbered(0, 3000)...)
+	if err := j.WriteSnapshot(1, []byte("state")); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				if _, _, ok, err := j.LatestSnapshot(); !ok || err != nil {
+					t.Errorf("%v, %v", ok, err)
+					return
+				}
+			}
+		})
+	}
+	for n := uint64(2); n <= 3000; n++ {
+		if err := j.WriteSnapshot(n, []byte("state")); err != nil {
+			t.Error(err)
+			break
+		}
+	}
+	stop()
+	wg.Wait()
 }

@@ -1,6 +1,8 @@
 package witness
 
 import (
+	"math"
+	"net"
 	"net/netip"
 	"sync"
 	"time"
@@ -78,39 +80,69 @@ func (r *rates) forget(now time.Time) {
 	}
 }
 
-// bodies counts those that are being read.
-type bodies struct {
-	most int // of one address
+// crowd counts those who are in, and of each address.
+type crowd struct {
+	most, each int // there may be, and of one address
 
 	mu  sync.Mutex
 	all int                // guarded by mu
 	of  map[netip.Addr]int // guarded by mu: no zeros
 }
 
-// newBodies makes a count that tells addresses apart, or not: behind a proxy all are one.
-func newBodies(apart bool) *bodies {
-	b := &bodies{most: maxReading, of: make(map[netip.Addr]int)}
-	if apart {
-		b.most = maxReadingOf
-	}
-	return b
+func newCrowd(most, each int) *crowd {
+	return &crowd{most: most, each: each, of: make(map[netip.Addr]int)}
 }
 
-func (b *bodies) enter(remote string) (leave func(), ok bool) {
+func (c *crowd) enter(remote string) (leave func(), ok bool) {
 	who := sourceOf(remote)
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.all >= maxReading || b.of[who] >= b.most {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.all >= c.most || c.of[who] >= c.each {
 		return nil, false
 	}
-	b.all++
-	b.of[who]++
+	c.all++
+	c.of[who]++
 	return func() {
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		b.all--
-		if b.of[who]--; b.of[who] == 0 {
-			delete(b.of, who)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.all--
+		if c.of[who]--; c.of[who] == 0 {
+			delete(c.of, who)
 		}
 	}, true
+}
+
+// Listener is l with so many connections of one address; more are closed as they come. Without it, one address that is slow to ask
+// has all the connections that there may be.
+func Listener(l net.Listener, each int) net.Listener {
+	return &listener{Listener: l, conns: newCrowd(math.MaxInt, each)}
+}
+
+type listener struct {
+	net.Listener
+	conns *crowd
+}
+
+func (l *listener) Accept() (net.Conn, error) {
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		leave, ok := l.conns.enter(c.RemoteAddr().String())
+		if ok {
+			return &conn{Conn: c, leave: sync.OnceFunc(leave)}, nil
+		}
+		_ = c.Close() // nobody is told
+	}
+}
+
+type conn struct {
+	net.Conn
+	leave func()
+}
+
+func (c *conn) Close() error {
+	defer c.leave()
+	return c.Conn.Close()
 }

@@ -43,7 +43,7 @@ type Server struct {
 	mux    *http.ServeMux
 	places chan struct{} // one taken by each checkpoint
 	pages  chan struct{} // one taken by each page
-	bodies *bodies
+	bodies *crowd
 	rates  *rates
 
 	mu   sync.RWMutex
@@ -66,9 +66,13 @@ type known struct {
 
 // NewServer loads the state of each log. A state that is missing or wrong is an error: to begin anew could sign a second history.
 func NewServer(o Options) (*Server, error) {
+	readingOf := maxReadingOf
+	if o.PerMinute <= 0 { // behind a proxy all are one
+		readingOf = maxReading
+	}
 	s := &Server{
 		o: o, mux: http.NewServeMux(), places: make(chan struct{}, maxAtOnce), pages: make(chan struct{}, maxPages),
-		bodies: newBodies(o.PerMinute > 0), rates: newRates(o.PerMinute, o.Now), ever: make(map[string]*known),
+		bodies: newCrowd(maxReading, readingOf), rates: newRates(o.PerMinute, o.Now), ever: make(map[string]*known),
 	}
 	if err := s.SetLogs(o.Logs); err != nil {
 		return nil, err
@@ -120,8 +124,7 @@ func (s *Server) log(origin string) *known {
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !s.rates.allow(r.RemoteAddr) {
-		w.Header().Set("Retry-After", "60")
-		http.Error(w, "too many requests from this address", http.StatusTooManyRequests)
+		comeAgain(w, "60", "too many requests from this address", http.StatusTooManyRequests)
 		return
 	}
 	s.mux.ServeHTTP(w, r)
@@ -139,8 +142,14 @@ func within(places chan struct{}, w http.ResponseWriter, f func()) {
 }
 
 func tooMuch(w http.ResponseWriter) {
-	w.Header().Set("Retry-After", "5")
-	http.Error(w, "too much at once", http.StatusServiceUnavailable)
+	comeAgain(w, "5", "too much at once", http.StatusServiceUnavailable)
+}
+
+// comeAgain also ends the connection of somebody whose body has not come: net/http would wait for it before it answers.
+func comeAgain(w http.ResponseWriter, seconds, why string, status int) {
+	_ = http.NewResponseController(w).SetReadDeadline(time.Unix(1, 0)) // a test's writer has none
+	w.Header().Set("Retry-After", seconds)
+	http.Error(w, why, status)
 }
 
 func (s *Server) page(write http.HandlerFunc) http.HandlerFunc {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -586,7 +587,7 @@ func (w *world) slow(remote string) (end func() int) {
 func TestSlowBodies(t *testing.T) {
 	w := newWorld(t)
 	m := w.log.grow(t, leaves("a", 9)...)
-	w.server.bodies = newBodies(true)
+	w.server.bodies = newCrowd(maxReading, maxReadingOf)
 	var ends []func() int
 	for n := range maxReading - 1 {
 		ends = append(ends, w.slow(fmt.Sprintf("192.0.2.%d:%d", n/maxReadingOf, n)))
@@ -607,7 +608,11 @@ func TestSlowBodies(t *testing.T) {
 		t.Errorf("%d bodies of %d addresses are left", w.server.bodies.all, len(w.server.bodies.of))
 	}
 	// Behind a proxy all come from one address.
-	w.server.bodies = newBodies(false)
+	behind, err := NewServer(Options{State: t.TempDir(), Now: time.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.server.bodies = behind.bodies
 	for n := range 2 * maxReadingOf {
 		ends[n] = w.slow("127.0.0.1:1")
 	}
@@ -625,6 +630,69 @@ func TestSlowBodies(t *testing.T) {
 		t.Errorf("one page too many: %v, %v", resp, err)
 	}
 	resp.Body.Close()
+}
+
+// TestRefusedBody: who is refused is told at once, however slowly his body comes, and has no connection any more.
+func TestRefusedBody(t *testing.T) {
+	for want, refuse := range map[string]func(*Server){
+		"503": func(s *Server) { s.bodies = newCrowd(0, 0) },
+		"429": func(s *Server) { s.rates = newRates(1, s.o.Now); s.rates.allow("127.0.0.1:1") },
+	} {
+		w := newWorld(t)
+		refuse(w.server)
+		c, err := net.Dial("tcp", w.http.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+		if _, err := fmt.Fprintf(c, "POST %s HTTP/1.1\r\nHost: w\r\nContent-Length: 1000\r\n\r\nold 0", addPath); err != nil {
+			t.Fatal(err)
+		}
+		answer, err := io.ReadAll(c)
+		if !strings.HasPrefix(string(answer), "HTTP/1.1 "+want) || errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("want %s: %q, %v", want, answer, err)
+		}
+	}
+}
+
+// TestListener holds P7: an address has so many connections, whatever others have, and one more for each that ends.
+func TestListener(t *testing.T) {
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := Listener(inner, 2)
+	defer l.Close()
+	come := func(from string) net.Conn {
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+		c, err := d.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = c.Close() })
+		_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+		return c
+	}
+	accept := func(want net.Conn) net.Conn {
+		c, err := l.Accept()
+		if err != nil || c.RemoteAddr().String() != want.LocalAddr().String() {
+			t.Fatalf("%v, want %v, %v", c.RemoteAddr(), want.LocalAddr(), err)
+		}
+		return c
+	}
+	first := accept(come("127.0.0.1"))
+	accept(come("127.0.0.1"))
+	third := come("127.0.0.1")
+	accept(come("127.0.0.2"))
+	if _, err := third.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the third of an address: %v", err)
+	}
+	_ = first.Close()
+	_ = first.Close() // which ends one
+	accept(come("127.0.0.1"))
+	come("127.0.0.1")
+	accept(come("127.0.0.2"))
 }
 
 // TestBounds holds P7.
