@@ -97,13 +97,13 @@ func (c *conn) close() {
 	c.wire.Close()
 }
 
-// serve runs an authenticated connection until it ends, and returns when all that it started has ended.
+// serve runs an authenticated connection until it ends. What it started may still be ending.
 func (c *conn) serve(chans newChannels, requests globalRequests) {
 	c.mu.Lock()
 	c.live = true
 	c.watchUnused()
 	c.mu.Unlock()
-	alive := newKeepalive(c)
+	defer newKeepalive(c).stop()
 	if c.srv.isDraining() {
 		c.end(endDrain, "") // it logged in while the draining began
 	}
@@ -113,8 +113,6 @@ func (c *conn) serve(chans newChannels, requests globalRequests) {
 		}
 	}, c.answerRequest)
 	c.end(c.lostReason(), "")
-	alive.stop()
-	c.wg.Wait()
 }
 
 // serveBoth serves a connection's channel openings and global requests until both have ended, by one goroutine: there is one for

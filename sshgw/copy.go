@@ -20,7 +20,7 @@ func (s *session) copy(ctx context.Context, ch ssh.Channel, requests <-chan *ssh
 		ssh.DiscardRequests(requests)
 	})
 	// The window is shared by data and extended data, and is credited only for what is read.
-	s.c.run(func() { relay.Discard(ch.Stderr()) })
+	s.c.run(func() { s.c.srv.buffers.Discard(ch.Stderr()) })
 	cutDone := make(chan struct{})
 	stopCut := context.AfterFunc(ctx, func() {
 		defer close(cutDone)

@@ -61,8 +61,8 @@ func TestEveryDoorIsOneDoor(t *testing.T) {
 			if err != nil || !ok {
 				return "request refused"
 			}
-			go relay.Discard(ch)
-			go relay.Discard(ch.Stderr())
+			go new(relay.Buffers).Discard(ch)
+			go new(relay.Buffers).Discard(ch.Stderr())
 			if said := <-status; said != "status 0" {
 				return "told and closed: " + said
 			}

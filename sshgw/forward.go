@@ -15,7 +15,6 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"sallyport/internal/login"
-	"sallyport/sshgw/relay"
 )
 
 // forward answers a client that forwards a port to a target (ssh -L, -D, -W), from its own connection: the gateway connects
@@ -112,7 +111,7 @@ func (l *link) dialAt(ctx context.Context, s *session, dst directTCPIP) (net.Con
 		return nil, errors.New("the target did not connect to the port")
 	}
 	l.c.run(func() { ssh.DiscardRequests(requests) })
-	l.c.run(func() { relay.Discard(ch.Stderr()) })
+	l.c.run(func() { l.c.srv.buffers.Discard(ch.Stderr()) })
 	return hopConn{
 		Conn:      channelConn{Channel: ch, local: l.ssh.LocalAddr(), remote: l.ssh.RemoteAddr()},
 		closeHops: sync.OnceFunc(func() { l.up.release(up) }),

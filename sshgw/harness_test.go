@@ -398,8 +398,9 @@ func listen(t testing.TB, handle func(net.Conn)) (address string) {
 
 // meter counts what it is told, by "kind reason".
 type meter struct {
-	mu    sync.Mutex
-	count map[string]int
+	mu     sync.Mutex
+	count  map[string]int
+	panics atomic.Bool // at the next refusal
 }
 
 func newMeter() *meter { return &meter{count: make(map[string]int)} }
@@ -416,9 +417,14 @@ func (m *meter) get(key string) int {
 	return m.count[key]
 }
 
-func (m *meter) Dropped(reason string)                 { m.add("dropped " + reason) }
-func (m *meter) Login(reason login.Reason)             { m.add("login " + string(reason)) }
-func (m *meter) Refused(kind string, why login.Reason) { m.add("refused " + kind + " " + string(why)) }
+func (m *meter) Dropped(reason string)     { m.add("dropped " + reason) }
+func (m *meter) Login(reason login.Reason) { m.add("login " + string(reason)) }
+func (m *meter) Refused(kind string, why login.Reason) {
+	if m.panics.CompareAndSwap(true, false) {
+		panic("counting " + kind)
+	}
+	m.add("refused " + kind + " " + string(why))
+}
 
 func (m *meter) Legacy(target string) { m.add("legacy " + target) }
 

@@ -9,7 +9,6 @@ import (
 
 	"sallyport/internal/login"
 	"sallyport/sshgw/outbound"
-	"sallyport/sshgw/relay"
 )
 
 // innerGrace bounds the login within a recorded jump, where only a target's own questions take a person's time.
@@ -70,7 +69,7 @@ func (c *conn) recordedJump(nc ssh.NewChannel, t *Target, destination string) {
 		defer close(gone)
 		ssh.DiscardRequests(requests)
 	})
-	c.run(func() { relay.Discard(ch.Stderr()) })
+	c.run(func() { c.srv.buffers.Discard(ch.Stderr()) })
 	defer c.closeChannel(ch, gone)
 	l := &link{c: c, name: t.Name, jump: true, grant: c.grant}
 	var (

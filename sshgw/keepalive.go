@@ -8,10 +8,10 @@ import (
 // keepalive asks a client for a sign of life, and ends the connection when none comes: no answer, and no other byte. Between the
 // questions it holds no goroutine.
 type keepalive struct {
-	c     *conn
-	mu    sync.Mutex
-	timer *time.Timer
+	c  *conn
+	mu sync.Mutex
 	// Guarded by mu.
+	timer  *time.Timer // nil: nothing is asked
 	over   bool
 	asking bool  // what was asked, or told, is not through yet
 	missed int   // looks in a row that found nothing new
@@ -49,7 +49,7 @@ func (k *keepalive) look() {
 	defer k.c.srv.crashed(k.c)
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.over {
+	if k.over || k.c.ctx.Err() != nil {
 		return
 	}
 	now := k.c.wire.read.Load()

@@ -379,8 +379,8 @@ func (l *link) begin(s *session, ch ssh.Channel, requests <-chan *ssh.Request, s
 		held.Release()
 		_ = to.Close()
 		c.run(func() { ssh.DiscardRequests(from) })
-		c.run(func() { relay.Discard(to) })
-		c.run(func() { relay.Discard(to.Stderr()) })
+		c.run(func() { c.srv.buffers.Discard(to) })
+		c.run(func() { c.srv.buffers.Discard(to.Stderr()) })
 		c.refuseStart(ch, requests, start, fmt.Sprintf("%s did not start what you asked for.", s.target.Name))
 		return nil
 	}
@@ -540,8 +540,8 @@ func (c *conn) discardAll(ch ssh.Channel, requests <-chan *ssh.Request, say func
 		defer close(gone)
 		ssh.DiscardRequests(requests)
 	})
-	c.run(func() { relay.Discard(ch) })
-	c.run(func() { relay.Discard(ch.Stderr()) })
+	c.run(func() { c.srv.buffers.Discard(ch) })
+	c.run(func() { c.srv.buffers.Discard(ch.Stderr()) })
 	say()
 	c.closeChannel(ch, gone)
 }

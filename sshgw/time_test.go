@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -328,6 +329,23 @@ func TestKeepalive(t *testing.T) {
 			if r := h.last("session.end"); r.Reason != string(endKeepalive) {
 				t.Errorf("ended by %s", r.Reason)
 			}
+		})
+	})
+	t.Run("ends with a crash", func(t *testing.T) {
+		bubble(t, change, func(h *harness, p *pipes) {
+			c := h.login(newRawClient(h, p.dial()))
+			h.meter.panics.Store(true)
+			c.write(append(appendString([]byte{msgGlobal}, "tcpip-forward"), 1))
+			synctest.Wait()
+			if st := h.srv.Stats(); st.Connections != 0 {
+				t.Fatalf("still there: %+v", st)
+			}
+			time.Sleep(10 * time.Minute)
+			synctest.Wait()
+			if said := h.logged.String(); !strings.Contains(said, "please report this") || strings.Contains(said, string(endKeepalive)) {
+				t.Errorf("after the crash:\n%s", said)
+			}
+			h.logged = new(lockedBuffer)
 		})
 	})
 	t.Run("does not even read", func(t *testing.T) {

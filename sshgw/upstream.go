@@ -202,8 +202,9 @@ func openChannel(ctx context.Context, up *upstream, kind string, payload []byte)
 	go func() {
 		if o := <-done; o.err == nil {
 			go ssh.DiscardRequests(o.requests)
-			go relay.Discard(o.ch)
-			go relay.Discard(o.ch.Stderr())
+			var late relay.Buffers
+			go late.Discard(o.ch)
+			go late.Discard(o.ch.Stderr())
 			_ = o.ch.Close()
 		}
 	}()
@@ -374,7 +375,7 @@ func (l *link) credential(ctx context.Context, s *session, ask outbound.Ask) (_ 
 			return nil, done, errNoAgent
 		}
 		l.c.run(func() { ssh.DiscardRequests(requests) })
-		l.c.run(func() { relay.Discard(ch.Stderr()) })
+		l.c.run(func() { l.c.srv.buffers.Discard(ch.Stderr()) })
 		var prefer []string
 		for _, f := range l.c.grant.Factors {
 			if f.Method == "key" {
@@ -501,7 +502,7 @@ func (l *link) bridge(a, b relay.Side) {
 		})
 		both.Go(func() {
 			defer c.srv.crashed(c)
-			relay.Discard(side.from.Channel.Stderr())
+			c.srv.buffers.Discard(side.from.Channel.Stderr())
 		})
 		both.Go(func() {
 			defer c.srv.crashed(c)

@@ -413,7 +413,7 @@ func (w *Writer) take() (raw []byte, ready, closing, hurry bool) {
 	raw = w.fill
 	w.fill, w.spare = w.spare[:0], nil
 	w.room.Broadcast()
-	return raw, true, w.closed, len(raw) >= bulk && waited < w.opt.rush
+	return raw, true, w.closed, len(raw) >= bulk && waited*bulk/time.Duration(len(raw)) < w.opt.rush
 }
 
 // giveBack keeps the memory of a batch for the next one, or little of it when the session is quiet.

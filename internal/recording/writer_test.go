@@ -672,3 +672,17 @@ func BenchmarkBulk(b *testing.B) {
 		})
 	}
 }
+
+// What came fast is packed fast, also when it had to wait since the batch before was long in the making.
+func TestHurryIsByRate(t *testing.T) {
+	for _, c := range []struct {
+		bytes int
+		hurry bool
+	}{{bulk, false}, {MaxWaiting, true}} {
+		w := &Writer{opt: Options{Every: time.Hour, rush: time.Minute}, fill: make([]byte, c.bytes), since: time.Now().Add(-2 * time.Minute)}
+		w.room = sync.NewCond(&w.mu)
+		if _, ready, _, hurry := w.take(); !ready || hurry != c.hurry {
+			t.Errorf("%d bytes in two minutes: ready %v, hurry %v", c.bytes, ready, hurry)
+		}
+	}
+}

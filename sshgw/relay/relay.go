@@ -115,7 +115,7 @@ func (s *Session) Serve(ctx context.Context) Exit {
 		e.closed(false)
 	})
 	// Nobody sends extended data towards a program, but they use up the window (RFC 4254 section 5.2).
-	s.Run(func() { Discard(s.Client.Channel.Stderr()) })
+	s.Run(func() { s.Buffers.Discard(s.Client.Channel.Stderr()) })
 
 	var out sync.WaitGroup
 	s.Run(func() {
@@ -321,7 +321,7 @@ func (s *Session) pump(from io.Reader, to io.Writer, tap Tap, fail func(error)) 
 	}
 	if err != nil {
 		// Who can't be written to any more is still read from, or its window would hold up the other channels.
-		Discard(from)
+		s.Buffers.Discard(from)
 	}
 	return err == nil
 }
